@@ -1,0 +1,104 @@
+package server
+
+import (
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// latencyHistory is how many samples LATENCY keeps of an event, as Redis does.
+const latencyHistory = 160
+
+// latencySample is an event that took long.
+type latencySample struct {
+	at int64 // unix seconds
+	ms int64
+}
+
+// latencySeries are the samples of one event.
+type latencySeries struct {
+	samples []latencySample // oldest first, at most one a second
+	max     int64           // ms, ever since the last reset
+}
+
+// latencyMonitor keeps events that took at least a threshold.
+type latencyMonitor struct {
+	thresholdMs atomic.Int64 // 0 = off
+
+	mu struct {
+		sync.Mutex
+		events map[string]*latencySeries
+	}
+}
+
+// observe notes an event if it took long enough. Within one second only the worst sample of an event is kept.
+func (m *latencyMonitor) observe(event string, now time.Time, took time.Duration) {
+	limit := m.thresholdMs.Load()
+	ms := took.Milliseconds()
+	if limit == 0 || ms < limit {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.events == nil {
+		m.mu.events = map[string]*latencySeries{}
+	}
+	s := m.mu.events[event]
+	if s == nil {
+		s = &latencySeries{}
+		m.mu.events[event] = s
+	}
+	s.max = max(s.max, ms)
+	at := now.Unix()
+	if n := len(s.samples); n > 0 && s.samples[n-1].at == at {
+		s.samples[n-1].ms = max(s.samples[n-1].ms, ms)
+		return
+	}
+	if len(s.samples) == latencyHistory {
+		s.samples = append(s.samples[:0], s.samples[1:]...)
+	}
+	s.samples = append(s.samples, latencySample{at, ms})
+}
+
+// names returns the events that have samples, sorted.
+func (m *latencyMonitor) names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]string, 0, len(m.mu.events))
+	for n := range m.mu.events {
+		out = append(out, n)
+	}
+	sort.Strings(out)
+	return out
+}
+
+// series returns a copy of the samples of an event, and its worst.
+func (m *latencyMonitor) series(event string) ([]latencySample, int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.mu.events[event]
+	if s == nil {
+		return nil, 0
+	}
+	return append([]latencySample(nil), s.samples...), s.max
+}
+
+// reset forgets the named events, or all; it returns how many there were.
+func (m *latencyMonitor) reset(names []string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(names) == 0 {
+		n := len(m.mu.events)
+		m.mu.events = nil
+		return n
+	}
+	n := 0
+	for _, name := range names {
+		if _, ok := m.mu.events[name]; ok {
+			delete(m.mu.events, name)
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,34 @@
+package rdb
+
+import "encoding/binary"
+
+// dumpTrailer is the size in bytes of a DUMP payload's end: version and CRC64.
+const dumpTrailer = 2 + 8
+
+// AppendDump appends the DUMP payload of value (type byte and payload): value, version, CRC64.
+func AppendDump(dst []byte, value []byte) []byte {
+	start := len(dst)
+	dst = append(dst, value...)
+	dst = binary.LittleEndian.AppendUint16(dst, Version)
+	return binary.LittleEndian.AppendUint64(dst, uint64(CRC64(0).Update(dst[start:])))
+}
+
+// VerifyDump checks a DUMP payload as Redis's verifyDumpPayload does and returns the type and the bytes after the type
+// byte (aliasing payload). ErrVersion, ErrChecksum and ErrTruncated are what clients see as
+// "DUMP payload version or checksum are wrong". Unlike in a file, a checksum of 0 does not mean unchecked.
+func VerifyDump(payload []byte) (typ Type, value []byte, err error) {
+	if len(payload) < dumpTrailer {
+		return 0, nil, ErrTruncated
+	}
+	body, trailer := payload[:len(payload)-dumpTrailer], payload[len(payload)-dumpTrailer:]
+	if binary.LittleEndian.Uint16(trailer) > MaxVersion {
+		return 0, nil, ErrVersion
+	}
+	if uint64(CRC64(0).Update(payload[:len(payload)-8])) != binary.LittleEndian.Uint64(trailer[2:]) {
+		return 0, nil, ErrChecksum
+	}
+	if len(body) == 0 {
+		return 0, nil, ErrTruncated
+	}
+	return Type(body[0]), body[1:], nil
+}

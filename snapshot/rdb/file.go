@@ -1,0 +1,247 @@
+package rdb
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"strconv"
+)
+
+// The opcodes of a file (RDB_OPCODE_*).
+const (
+	opSlotInfo     = 244
+	opFunction2    = 245
+	opModuleAux    = 247
+	opIdle         = 248
+	opFreq         = 249
+	opAux          = 250
+	opResizeDB     = 251
+	opExpireTimeMs = 252
+	opExpireTime   = 253
+	opSelectDB     = 254
+	opEOF          = 255
+)
+
+// FileWriter writes an RDB file. The first error sticks and is returned by every later call. It does not buffer: w should.
+type FileWriter struct {
+	w   io.Writer
+	crc CRC64
+	buf []byte
+	err error
+}
+
+// NewFileWriter writes the header of a file of version Version.
+func NewFileWriter(w io.Writer) *FileWriter {
+	f := &FileWriter{w: w}
+	f.buf = fmt.Appendf(f.buf, "REDIS%04d", Version)
+	f.send(f.buf)
+	return f
+}
+
+func (f *FileWriter) send(p []byte) error {
+	if f.err == nil {
+		f.crc = f.crc.Update(p)
+		_, f.err = f.w.Write(p)
+	}
+	return f.err
+}
+
+func (f *FileWriter) op(c byte) []byte { return append(f.buf[:0], c) }
+
+// Aux writes an auxiliary field.
+func (f *FileWriter) Aux(name, value string) error {
+	f.buf = AppendString(AppendString(f.op(opAux), []byte(name)), []byte(value))
+	return f.send(f.buf)
+}
+
+// SelectDB says which database the following keys are of.
+func (f *FileWriter) SelectDB(db int) error {
+	f.buf = AppendLen(f.op(opSelectDB), uint64(db))
+	return f.send(f.buf)
+}
+
+// ResizeDB announces how many keys, and keys with an expiry, the selected database has.
+func (f *FileWriter) ResizeDB(keys, expires uint64) error {
+	f.buf = AppendLen(AppendLen(f.op(opResizeDB), keys), expires)
+	return f.send(f.buf)
+}
+
+// Key writes a key. expireMs is unix time in ms, negative = none. value is type byte and payload, copied as it is.
+// REQUIRES: no key twice in a database: redis-server panics on it while loading.
+func (f *FileWriter) Key(key []byte, expireMs int64, value []byte) error {
+	if f.err == nil && len(value) == 0 {
+		f.err = corrupt("value without a type byte")
+	}
+	if f.err != nil {
+		return f.err
+	}
+	f.buf = f.buf[:0]
+	if expireMs >= 0 {
+		f.buf = binary.LittleEndian.AppendUint64(append(f.buf, opExpireTimeMs), uint64(expireMs))
+	}
+	f.buf = AppendString(append(f.buf, value[0]), key)
+	f.send(f.buf)
+	return f.send(value[1:])
+}
+
+// Close ends the file with opcode and checksum. It does not close the underlying writer.
+func (f *FileWriter) Close() error {
+	f.send(f.op(opEOF))
+	f.buf = binary.LittleEndian.AppendUint64(f.buf[:0], uint64(f.crc))
+	return f.send(f.buf)
+}
+
+// Entry is one key of a file, or one auxiliary field or function library. Slices are valid until the next call of Next.
+type Entry struct {
+	DB       int
+	Key      []byte
+	ExpireMs int64 // unix time, -1 = none
+	Type     Type
+	Value    []byte // payload without the type byte, for DecodeValue
+	Freq     int    // LFU counter, -1 = not given
+	IdleSec  int64  // LRU idle time in seconds, -1 = not given
+
+	Aux      []byte // name of an auxiliary field whose text is Value; nil for a key
+	Function []byte // code of a function library; nil for a key
+}
+
+// FileReader reads an RDB file. Its memory is bounded by the largest value and a read-ahead of 64 KiB or as much again.
+type FileReader struct {
+	s       source
+	crc     CRC64
+	version int
+	db      int
+	done    bool
+}
+
+// NewFileReader reads the header. Errors: ErrVersion when r holds no RDB or one newer than MaxVersion.
+func NewFileReader(r io.Reader) (*FileReader, error) {
+	f := &FileReader{s: source{r: r}}
+	h, err := f.s.take(9)
+	if err != nil {
+		return nil, err
+	}
+	v, nerr := strconv.ParseUint(string(h[5:]), 10, 16)
+	if !bytes.HasPrefix(h, []byte("REDIS")) || nerr != nil || v < 1 || v > MaxVersion {
+		return nil, fmt.Errorf("%w: header %q", ErrVersion, h)
+	}
+	f.version = int(v)
+	return f, nil
+}
+
+// Version returns the RDB version of the file.
+func (f *FileReader) Version() int { return f.version }
+
+// Buffered returns what was read ahead behind the end of the file; call it after Next has returned io.EOF.
+func (f *FileReader) Buffered() []byte { return f.s.b[f.s.pos:] }
+
+// discard takes what was consumed into the checksum and frees its room.
+func (f *FileReader) discard() {
+	f.crc = f.crc.Update(f.s.b[:f.s.pos])
+	n := copy(f.s.b, f.s.b[f.s.pos:])
+	f.s.b, f.s.pos = f.s.b[:n], 0
+}
+
+// Next returns the next entry, or io.EOF after the end and its checksum have been seen. Other errors: ErrCorrupt,
+// *ErrUnsupportedType (pre-release module values and unknown types), or the reader's.
+func (f *FileReader) Next() (Entry, error) {
+	if f.done {
+		return Entry{}, io.EOF
+	}
+	s := &f.s
+	e := Entry{ExpireMs: -1, Freq: -1, IdleSec: -1}
+	fresh := true // no attribute of the next key is pending
+	for {
+		if s.pos > 0 && fresh && (s.pos >= readChunk || s.left() == 0) {
+			f.discard()
+		}
+		op, err := s.byte()
+		if err != nil {
+			return Entry{}, err
+		}
+		switch op {
+		case opEOF:
+			return Entry{}, f.end()
+		case opSelectDB:
+			n, lerr := s.len()
+			if lerr == nil && n > 1<<31-1 {
+				lerr = corrupt("database number")
+			}
+			f.db, err = int(n), lerr
+		case opExpireTimeMs:
+			v, verr := s.u64()
+			e.ExpireMs, err = int64(v), verr
+		case opExpireTime:
+			p, perr := s.take(4)
+			if err = perr; err == nil {
+				e.ExpireMs = littleInt(p) * 1000
+			}
+		case opFreq:
+			c, cerr := s.byte()
+			e.Freq, err = int(c), cerr
+		case opIdle:
+			n, lerr := s.len()
+			if lerr == nil && n > 1<<62 {
+				lerr = corrupt("idle time")
+			}
+			e.IdleSec, err = int64(n), lerr
+		case opResizeDB:
+			err = s.skipLens(2)
+		case opSlotInfo:
+			err = s.skipLens(3)
+		case opModuleAux:
+			err = first(func() error { return s.skipLens(3) }, s.skipModule)
+		case opAux:
+			a := Entry{DB: f.db, ExpireMs: -1, Freq: -1, IdleSec: -1}
+			if a.Aux, err = s.str(); err == nil {
+				if a.Value, err = s.str(); err == nil {
+					return a, nil
+				}
+			}
+		case opFunction2:
+			a := Entry{DB: f.db, ExpireMs: -1, Freq: -1, IdleSec: -1}
+			if a.Function, err = s.str(); err == nil {
+				return a, nil
+			}
+		default:
+			return f.key(e, Type(op))
+		}
+		if err != nil {
+			return Entry{}, err
+		}
+	}
+}
+
+func (f *FileReader) key(e Entry, t Type) (Entry, error) {
+	s := &f.s
+	if _, ok := t.Kind(); !ok {
+		return Entry{}, unsupported(t)
+	}
+	var err error
+	if e.Key, err = s.str(); err != nil {
+		return Entry{}, err
+	}
+	start := s.pos
+	if err := s.skip(t); err != nil {
+		return Entry{}, err
+	}
+	e.DB, e.Type, e.Value = f.db, t, s.b[start:s.pos:s.pos]
+	return e, nil
+}
+
+func (f *FileReader) end() error {
+	f.discard()
+	f.done = true
+	if f.version < 5 {
+		return io.EOF
+	}
+	want, err := f.s.u64()
+	if err != nil {
+		return err
+	}
+	if want != 0 && want != uint64(f.crc) {
+		return ErrChecksum
+	}
+	return io.EOF
+}

@@ -151,9 +151,8 @@ func (f *FileReader) Next() (Entry, error) {
 	}
 	s := &f.s
 	e := Entry{ExpireMs: -1, Freq: -1, IdleSec: -1}
-	fresh := true // no attribute of the next key is pending
 	for {
-		if s.pos > 0 && fresh && (s.pos >= readChunk || s.left() == 0) {
+		if s.pos >= readChunk && s.pos >= s.left() { // moving less than was consumed keeps the cost linear
 			f.discard()
 		}
 		op, err := s.byte()

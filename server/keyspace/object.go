@@ -113,6 +113,7 @@ const (
 	flagInStore  objFlags = 1 << iota // the store at C has a row for this key
 	flagVisited                       // the running checkpoint has taken this object's row
 	flagFrozen                        // a frozen record of the running checkpoint exists
+	flagPinned                        // loaded for a command that has not run yet: must stay resident (K2)
 	flagRaw                           // string was built by APPEND/SETRANGE: OBJECT ENCODING says raw
 	flagDetached                      // no longer in the table
 )
@@ -122,7 +123,6 @@ type ext struct {
 	expireAt     int64  // unix ms; 0 = none
 	storedExpire int64  // the expiry row that the store has for this key; 0 = none
 	oid          uint64 // identity of the element rows of a big collection; 0 = none
-	pins         int32  // > 0: loaded for a command that has not run yet, must stay resident (K2)
 }
 
 // Key returns the key's name.
@@ -227,7 +227,22 @@ func (o *Object) setBytes(b []byte) {
 	o.n, o.c = uint32(len(b)), uint32(cap(b))
 }
 
-func (o *Object) bytesCap() []byte { return unsafe.Slice((*byte)(o.p), int(o.c)) }
+// Len returns the number of elements of a collection, the length in bytes of a string.
+func (o *Object) Len() int {
+	if o.typ == TypeString {
+		return int(o.n)
+	}
+	return o.coll().Len()
+}
+
+// storage returns the string's bytes with their whole capacity behind them; none if the bytes are shared with a frozen
+// row (c == 0), so that an append copies them (K4).
+func (o *Object) storage() []byte {
+	if o.c < o.n {
+		return unsafe.Slice((*byte)(o.p), int(o.n))
+	}
+	return unsafe.Slice((*byte)(o.p), int(o.c))[:o.n]
+}
 
 func (o *Object) setColl(v any) {
 	o.n, o.c = 0, 0

@@ -1,0 +1,396 @@
+package keyspace
+
+import (
+	"slices"
+)
+
+// A checkpoint is freeze → ingest → settle, and this file is the keyspace's part in it.
+//
+// Every object carries the epoch of its newest change. HandOver, O(1) under the lock, gives the checkpointer the list of
+// objects changed in the epoch that ends, and begins a new epoch. From then on the checkpointer visits the handed-over
+// objects, a few for each hold of the lock, and takes their rows as they were at the hand-over:
+//
+//   - nobody has changed the object since: its row is its value now;
+//   - somebody wants to: Touch sees the ended epoch, and freezes the row first. A string or small collection is encoded
+//     (a large string is shared and loses its right to be changed in place); a big collection freezes its header, and its
+//     tracker then freezes element by element. So the cost of copy-on-write is bounded for each command (K4).
+//
+// After the rows are in the store, Settle makes what has not changed since clean (K2) and drops tombstones (K3). If the
+// checkpoint failed, GiveBack makes everything dirty again.
+
+// Handover is what one checkpoint has to write.
+type Handover struct {
+	epoch   uint32
+	DBs     []HandedDB
+	DeadDBs []uint32 // physical databases to delete
+	// Layout as of the hand-over, for the store's meta row.
+	Layout   []DBLayout
+	NextPhys uint32
+	NextOID  uint64
+	Objects  int64
+}
+
+// HandedDB is one physical database's part of a hand-over.
+type HandedDB struct {
+	db       *DB
+	Phys     uint32
+	Objects  []*Object
+	DeadOIDs []uint64 // element rows to delete
+}
+
+// DBLayout maps a logical database to its physical id, with its counts.
+type DBLayout struct {
+	Logical       int
+	Phys          uint32
+	Keys, Expires int64
+}
+
+// frozenRow is the state that an object had at the hand-over, kept because it has changed since.
+type frozenRow struct {
+	exists bool
+	row    []byte // encoded main row; nil if it was taken already
+	big    collection
+	oid    uint64
+	expire int64
+}
+
+// FreezeStats counts copy-on-write.
+type FreezeStats struct {
+	Objects int64 // objects frozen since the last hand-over
+	Bytes   int64 // bytes copied for them
+}
+
+// sharedFreezeMin is the length in bytes from which a frozen string is shared instead of copied: copying 64 KiB takes
+// about 5 µs, less than a row's worth of work; larger ones would be felt under the lock.
+const sharedFreezeMin = 64 << 10
+
+// Touch declares that o is about to change. It MUST be called before the first change of a value, by every command: it
+// freezes what a running checkpoint still needs (K4), makes o dirty (K2), and tells whoever watches the key.
+func (db *DB) Touch(o *Object) {
+	ks := db.ks
+	o.off = ks.NextOff
+	if ks.NextOff > ks.Seen {
+		ks.Seen = ks.NextOff
+	}
+	if o.epoch != ks.epoch {
+		if ks.handed != nil && o.epoch == ks.handed.epoch {
+			ks.freeze(o)
+		}
+		o.epoch = ks.epoch
+		db.dirty = append(db.dirty, o)
+		ks.dirtyCount++
+		ks.dirtyBytes += objectOverhead + min(int64(o.size)<<4, bigDirtyCost)
+	}
+	if o.typ > TypeString {
+		ks.touched = append(ks.touched, touched{db, o})
+	}
+	if ks.Watching && ks.OnTouch != nil {
+		ks.OnTouch(db.index, o.key)
+	}
+}
+
+// bigDirtyCost bounds what one object counts as dirty when it is touched: a big collection writes rows, not itself.
+const bigDirtyCost = 64 << 10
+
+func (ks *Keyspace) freeze(o *Object) {
+	f := &frozenRow{exists: o.typ != TypeNone, expire: o.ExpireAt()}
+	if o.flags&flagVisited == 0 {
+		if f.exists {
+			if c := o.coll(); c != nil && c.Big() {
+				ks.assignOID(o)
+				f.big, f.oid = c, o.oid()
+				c.handover()
+			}
+			if o.typ == TypeString && o.n >= sharedFreezeMin {
+				o.c = 0
+			}
+			f.row = appendRow(nil, o)
+			ks.FreezeStats.Bytes += int64(len(f.row))
+		}
+		ks.FreezeStats.Objects++
+	} else if c := o.coll(); c != nil && c.Big() {
+		f.big, f.oid = c, o.oid()
+	}
+	ks.frozen[o] = f
+	o.flags |= flagFrozen
+}
+
+// assignOID gives a big collection the identity of its element rows.
+func (ks *Keyspace) assignOID(o *Object) {
+	if e := o.extend(); e.oid == 0 {
+		e.oid = ks.nextOID
+		ks.nextOID++
+	}
+}
+
+// Dirty returns the bytes (estimated) and objects that changed since the last hand-over.
+func (ks *Keyspace) Dirty() (bytes, objects int64) { return ks.dirtyBytes, ks.dirtyCount }
+
+// AnyDirty tells whether a checkpoint has anything to write.
+func (ks *Keyspace) AnyDirty() bool {
+	if ks.dirtyCount > 0 || len(ks.deadDBs) > 0 {
+		return true
+	}
+	for _, db := range ks.dbs {
+		if len(db.dirty) > 0 || len(db.deadOIDs) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// HandOver ends the epoch. It returns nil if a checkpoint is running. What it returns belongs to the checkpointer until
+// Settled or GiveBack.
+func (ks *Keyspace) HandOver() *Handover {
+	if ks.handed != nil {
+		return nil
+	}
+	h := &Handover{epoch: ks.epoch, DeadDBs: ks.deadDBs, Objects: ks.dirtyCount, NextPhys: ks.nextPhys}
+	ks.deadDBs = nil
+	for i, db := range ks.dbs {
+		if len(db.dirty) > 0 || len(db.deadOIDs) > 0 {
+			h.DBs = append(h.DBs, HandedDB{db: db, Phys: db.phys, Objects: db.dirty, DeadOIDs: db.deadOIDs})
+			db.dirty, db.deadOIDs = nil, nil
+		}
+		h.Layout = append(h.Layout, DBLayout{Logical: i, Phys: db.phys,
+			Keys: int64(db.live + db.cold), Expires: int64(db.expires + db.coldExpires)})
+	}
+	slices.SortFunc(h.DBs, func(a, b HandedDB) int { return int(a.Phys) - int(b.Phys) })
+	ks.handed = h
+	ks.epoch++
+	ks.dirtyBytes, ks.dirtyCount = 0, 0
+	ks.FreezeStats = FreezeStats{}
+	return h
+}
+
+// Sort brings the handed-over objects into row order. It needs no lock: what it looks at never changes.
+func (d *HandedDB) Sort() { slices.SortFunc(d.Objects, comparePos) }
+
+// NextOID returns the identity that the next big collection gets; all in the checkpoint's rows are below it once its
+// objects are visited.
+func (ks *Keyspace) NextOID() uint64 { return ks.nextOID }
+
+// RowSink takes what Visit yields.
+type RowSink struct {
+	Main   func(key, val []byte)        // val nil: delete. Both valid during the call
+	Expire func(old, new []byte)        // expiry row keys, nil = none. Owned by the callee
+	Big    func(oid uint64, r *BigRows) // element rows to be fetched after all main rows
+}
+
+// BigRows gives the element rows of a big collection that changed before the hand-over.
+type BigRows struct {
+	c    collection
+	subs []string
+	i    int
+}
+
+// Visit yields the rows of objs as they were at the hand-over. Called under the lock with few objects at a time.
+func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
+	ks := d.db.ks
+	for _, o := range objs {
+		f := ks.frozen[o]
+		if f == nil && o.flags&flagDetached != 0 {
+			continue // was never in the store, and is not to be
+		}
+		buf := AppendMainKey((*scratch)[:0], d.Phys, o.slot, o.hash, []byte(o.key))
+		keyLen := len(buf)
+		var stored int64
+		if o.ext != nil {
+			stored = o.ext.storedExpire
+		}
+		var expire int64
+		exists := false
+		if f != nil {
+			exists, expire = f.exists, f.expire
+			if exists {
+				sink.Main(buf, f.row)
+			}
+			if f.big != nil {
+				sink.Big(f.oid, &BigRows{c: f.big})
+			}
+			ks.FreezeStats.Bytes -= int64(len(f.row))
+			f.row = nil
+		} else {
+			o.flags |= flagVisited
+			exists, expire = o.typ != TypeNone, o.ExpireAt()
+			if exists {
+				if c := o.coll(); c != nil && c.Big() {
+					ks.assignOID(o)
+					c.handover()
+					sink.Big(o.oid(), &BigRows{c: c})
+				}
+				buf = appendRow(buf, o)
+				sink.Main(buf[:keyLen:keyLen], buf[keyLen:])
+			}
+		}
+		if !exists && o.flags&flagInStore != 0 {
+			sink.Main(buf[:keyLen], nil)
+		}
+		if !exists {
+			expire = 0
+		}
+		if stored != expire {
+			var old, now []byte
+			if stored != 0 {
+				old = AppendExpireKey(nil, d.Phys, stored, o.slot, o.hash, []byte(o.key))
+			}
+			if expire != 0 {
+				now = AppendExpireKey(nil, d.Phys, expire, o.slot, o.hash, []byte(o.key))
+			}
+			sink.Expire(old, now)
+		}
+		*scratch = buf
+	}
+}
+
+// Prepare fetches the list of changed rows. Under the lock; O(1) per changed element, so large lists cost a pass.
+func (r *BigRows) Prepare() { r.subs = r.c.handedSubs() }
+
+// Sort orders the rows; without the lock.
+func (r *BigRows) Sort() { slices.Sort(r.subs) }
+
+// Next yields up to n rows under the lock, val nil meaning deleted, and tells whether there are more.
+func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (more bool) {
+	for ; n > 0 && r.i < len(r.subs); n-- {
+		sub := r.subs[r.i]
+		r.i++
+		v, ok := r.c.handedRow(sub)
+		fn(sub, v, ok)
+	}
+	return r.i < len(r.subs)
+}
+
+// BeginSettle is called under the lock once the checkpoint is committed, before the first Settle.
+func (ks *Keyspace) BeginSettle() { ks.settleGen++ }
+
+// Settle makes handed-over objects clean that have not changed since (K2) and removes tombstones that the store no
+// longer needs (K3). Under the lock, few at a time.
+func (d *HandedDB) Settle(h *Handover, objs []*Object) {
+	db := d.db
+	ks := db.ks
+	for _, o := range objs {
+		f := ks.frozen[o]
+		o.flags &^= flagVisited | flagFrozen
+		if f != nil {
+			delete(ks.frozen, o)
+			if f.big != nil {
+				f.big.settle()
+			}
+			if o.flags&flagDetached != 0 {
+				continue
+			}
+			o.setStored(f.exists, f.expire)
+			continue
+		}
+		if o.flags&flagDetached != 0 {
+			continue
+		}
+		if o.epoch != h.epoch {
+			continue
+		}
+		o.epoch = 0
+		if c := o.coll(); c != nil {
+			c.settle()
+		}
+		o.setStored(o.typ != TypeNone, o.ExpireAt())
+		if o.typ == TypeNone && o.flags&flagPinned == 0 && !db.dead {
+			db.discard(o)
+		}
+	}
+}
+
+func (o *Object) setStored(exists bool, expire int64) {
+	if exists {
+		o.flags |= flagInStore
+	} else {
+		o.flags &^= flagInStore
+		expire = 0
+	}
+	if o.ext != nil || expire != 0 {
+		o.extend().storedExpire = expire
+		if *o.ext == (ext{}) {
+			o.ext = nil
+		}
+	}
+}
+
+// EndCheckpoint forgets the hand-over after the last Settle.
+func (ks *Keyspace) EndCheckpoint() { ks.handed = nil }
+
+// GiveBack makes everything of a failed checkpoint dirty again.
+func (ks *Keyspace) GiveBack(h *Handover) {
+	for i := range h.DBs {
+		d := &h.DBs[i]
+		db := d.db
+		for _, o := range d.Objects {
+			f := ks.frozen[o]
+			o.flags &^= flagVisited | flagFrozen
+			if f != nil {
+				delete(ks.frozen, o)
+				if f.big != nil {
+					f.big.giveBack()
+				}
+				continue // dirty in the current epoch already
+			}
+			if o.flags&flagDetached != 0 || o.epoch != h.epoch || db.dead {
+				continue
+			}
+			if c := o.coll(); c != nil {
+				c.giveBack()
+			}
+			o.epoch = ks.epoch
+			db.dirty = append(db.dirty, o)
+			ks.dirtyCount++
+			ks.dirtyBytes += objectOverhead + min(int64(o.size)<<4, bigDirtyCost)
+		}
+		db.deadOIDs = append(d.DeadOIDs, db.deadOIDs...)
+	}
+	ks.deadDBs = append(h.DeadDBs, ks.deadDBs...)
+	ks.handed = nil
+}
+
+// --- memory
+
+// objectOverhead is what an entry costs beside its value: the struct, its key's allocation header, its share of buckets.
+const objectOverhead = 112
+
+// account brings the bytes accounted for o up to date.
+func (db *DB) account(o *Object) {
+	var n int64
+	switch o.typ {
+	case TypeNone:
+	case TypeString:
+		n = objectOverhead + int64(len(o.key)) + int64(max(o.c, o.n))
+	default:
+		n = objectOverhead + int64(len(o.key)) + o.coll().Bytes()
+	}
+	db.resize(o, n)
+}
+
+func (db *DB) resize(o *Object, bytes int64) {
+	size := uint32(min((bytes+15)>>4, 1<<32-1))
+	delta := (int64(size) - int64(o.size)) << 4
+	o.size = size
+	db.used += delta
+	if db.dead {
+		return
+	}
+	db.ks.used += delta
+	if delta > 0 && o.epoch == db.ks.epoch {
+		db.ks.dirtyBytes += delta
+	}
+}
+
+// AfterCommand brings the accounts of the collections that a command touched up to date.
+func (ks *Keyspace) AfterCommand() {
+	for i, t := range ks.touched {
+		if t.o.typ > TypeString && t.o.flags&flagDetached == 0 {
+			t.db.account(t.o)
+		}
+		ks.touched[i] = touched{}
+	}
+	ks.touched = ks.touched[:0]
+}
+
+// SizeOf returns the bytes accounted for o (MEMORY USAGE).
+func (o *Object) SizeOf() int64 { return int64(o.size) << 4 }

@@ -128,14 +128,13 @@ func (t *tracker) settle() {
 	}
 }
 
-// handedSubs returns a copy of the handed-over sub-keys, which the caller may sort.
+// handedSubs returns the handed-over sub-keys. The caller may sort them in place, without the lock, until it settles or
+// gives back: nothing else looks at them before.
 func (t *tracker) handedSubs() []string {
 	if t == nil {
 		return nil
 	}
-	s := t.subs
-	t.subs = append([]string(nil), s...)
-	return s
+	return t.subs
 }
 
 // handedRow returns a row as it was at the hand-over and marks it as taken, so that later changes freeze nothing. A

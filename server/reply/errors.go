@@ -29,7 +29,6 @@ const (
 // Generic commands.
 const (
 	DBIndexOutOfRange   = "ERR DB index is out of range"
-	InvalidDBIndex      = "ERR invalid DB index"
 	InvalidFirstDB      = "ERR invalid first DB index"
 	InvalidSecondDB     = "ERR invalid second DB index"
 	BusyKey             = "BUSYKEY Target key name already exists."
@@ -44,9 +43,6 @@ const (
 	LFUNotSelected      = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
 	LFUSelected         = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between policies at runtime LRU and LFU data will take some time to adjust."
 	SortScoreNotDouble  = "ERR One or more scores can't be converted into double"
-	SortByDenied        = "ERR BY option of SORT denied in cluster mode."
-	SortGetDenied       = "ERR GET option of SORT denied in cluster mode."
-	UnknownTypeF        = "ERR unknown type name '%s'"
 	TimeoutNotFloat     = "ERR timeout is not a float or out of range"
 	TimeoutNotInt       = "ERR timeout is not an integer or out of range"
 	TimeoutNegative     = "ERR timeout is negative"
@@ -142,7 +138,6 @@ const (
 	ClientNoSuch            = "ERR No such client"
 	ClientInvalidID         = "ERR Invalid client ID"
 	ClientIDPositive        = "ERR client-id should be greater than 0"
-	ClientUnknownTypeF      = "ERR Unknown client type '%s'"
 	ClientNoSuchUserF       = "ERR No such user '%s'"
 	ClientUnblockReason     = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
 	ClientPauseMode         = "ERR CLIENT PAUSE mode must be WRITE or ALL"

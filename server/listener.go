@@ -1,0 +1,200 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ListenConfig says where the network layer listens and what it lets in. It does not change after NewNetwork; what
+// CONFIG SET may change has a setter on Network.
+type ListenConfig struct {
+	// Bind are addresses; one with a '-' in front may be missing on this machine. "*" means all of IPv4, "::*" or "::" all
+	// of IPv6. Empty: the same as "*", "-::*".
+	Bind []string
+	// Port is the plain TCP port, 0 for none, -1 for one that the kernel chooses.
+	Port int
+	// TLSPort is the TLS port, with the same meaning. It needs TLS.
+	TLSPort int
+	TLS     *tls.Config
+	// UnixSocket is a path, empty for none. UnixPerm is its mode, 0 to leave it to the umask.
+	UnixSocket string
+	UnixPerm   os.FileMode
+
+	Backlog   int           // of listen(2); 511 if 0. The kernel caps it at somaxconn.
+	KeepAlive time.Duration // 0: no TCP keep-alive
+}
+
+// listenerInfo is what a connection inherits from its listener.
+type listenerInfo struct {
+	addr string // as bound; the path of a unix socket
+	unix bool
+	tls  bool
+}
+
+type boundListener struct {
+	net.Listener
+	info listenerInfo
+}
+
+// open binds all listeners, or none: on an error those already bound are closed.
+func (cfg *ListenConfig) open(ctx context.Context) (lns []boundListener, err error) {
+	defer func() {
+		if err != nil {
+			for _, ln := range lns {
+				ln.Close()
+			}
+			lns = nil
+		}
+	}()
+	bind := cfg.Bind
+	if len(bind) == 0 {
+		bind = []string{"*", "-::*"}
+	}
+	for _, p := range []struct {
+		port int
+		tls  bool
+	}{{cfg.Port, false}, {cfg.TLSPort, true}} {
+		if p.port == 0 {
+			continue
+		}
+		if p.tls && cfg.TLS == nil {
+			return lns, errors.New("tls-port needs a certificate and a key")
+		}
+		port := max(p.port, 0)
+		opened := 0
+		for _, addr := range bind {
+			ln, err := cfg.listenTCP(ctx, addr, port)
+			if err != nil {
+				if optional := strings.HasPrefix(addr, "-"); optional && isMissingAddress(err) {
+					continue
+				}
+				return lns, fmt.Errorf("listen on %s port %d: %w", strings.TrimPrefix(addr, "-"), port, rootError(err))
+			}
+			if ln.Addr().(*net.TCPAddr).Port != port {
+				port = ln.Addr().(*net.TCPAddr).Port // the kernel's choice serves all addresses
+			}
+			opened++
+			lns = append(lns, boundListener{ln, listenerInfo{addr: ln.Addr().String(), tls: p.tls}})
+		}
+		if opened == 0 {
+			return lns, fmt.Errorf("listen on port %d: none of the addresses is available", port)
+		}
+	}
+	if cfg.UnixSocket != "" {
+		ln, err := cfg.listenUnix(ctx)
+		if err != nil {
+			return lns, fmt.Errorf("listen on unix socket %s: %w", cfg.UnixSocket, rootError(err))
+		}
+		lns = append(lns, boundListener{ln, listenerInfo{addr: cfg.UnixSocket, unix: true}})
+	}
+	return lns, nil
+}
+
+func (cfg *ListenConfig) backlog() int {
+	if cfg.Backlog > 0 {
+		return cfg.Backlog
+	}
+	return 511
+}
+
+func (cfg *ListenConfig) listenTCP(ctx context.Context, addr string, port int) (net.Listener, error) {
+	network, host := "tcp4", strings.TrimPrefix(addr, "-")
+	switch {
+	case host == "*":
+		host = "0.0.0.0"
+	case host == "::*" || host == "::":
+		network, host = "tcp6", "::"
+	case strings.Contains(host, ":"):
+		network = "tcp6"
+	case net.ParseIP(host) == nil:
+		network = "tcp" // a host name
+	}
+	var lc net.ListenConfig
+	lc.KeepAlive = -1 // set for each connection
+	ln, err := lc.Listen(ctx, network, net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.applyBacklog(ln); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+func (cfg *ListenConfig) listenUnix(ctx context.Context) (net.Listener, error) {
+	// A socket left by a crash is in the way; whether somebody still serves it is found out by asking.
+	if fi, err := os.Lstat(cfg.UnixSocket); err == nil && fi.Mode()&os.ModeSocket != 0 {
+		if c, err := net.DialTimeout("unix", cfg.UnixSocket, time.Second); err == nil {
+			c.Close()
+			return nil, syscall.EADDRINUSE
+		}
+		if err := os.Remove(cfg.UnixSocket); err != nil {
+			return nil, err
+		}
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "unix", cfg.UnixSocket)
+	if err != nil {
+		return nil, err
+	}
+	ln.(*net.UnixListener).SetUnlinkOnClose(false) // Network.Close removes it
+	if cfg.UnixPerm != 0 {
+		if err := os.Chmod(cfg.UnixSocket, cfg.UnixPerm); err != nil {
+			ln.Close()
+			os.Remove(cfg.UnixSocket)
+			return nil, err
+		}
+	}
+	if err := cfg.applyBacklog(ln); err != nil {
+		ln.Close()
+		os.Remove(cfg.UnixSocket)
+		return nil, err
+	}
+	return ln, nil
+}
+
+func (cfg *ListenConfig) applyBacklog(ln net.Listener) error {
+	rc, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := rc.Control(func(fd uintptr) { inner = setBacklog(fd, cfg.backlog()) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// isMissingAddress tells whether err says that this machine has no such address or protocol.
+func isMissingAddress(err error) bool {
+	for _, e := range []error{syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT, syscall.ENOPROTOOPT,
+		syscall.EPFNOSUPPORT, syscall.ESOCKTNOSUPPORT} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	var ae *net.AddrError
+	return errors.As(err, &ae)
+}
+
+// rootError drops the layers of the net package that repeat the address.
+func rootError(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		err = sys.Err
+	}
+	return err
+}

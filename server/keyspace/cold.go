@@ -45,7 +45,7 @@ type Loading struct {
 
 // BeginLoad notes, under the lock, that key is going to be read.
 func (db *DB) BeginLoad(key []byte) *Loading {
-	slot, hash := Slot(key), Hash(key)
+	slot, hash := Slot(key), KeyHash(key)
 	return &Loading{db: db, gen: db.ks.settleGen, key: append([]byte(nil), key...), phys: db.phys, slot: slot, hash: hash}
 }
 

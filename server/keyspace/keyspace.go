@@ -165,11 +165,11 @@ func (ks *Keyspace) saw(off int64) {
 func (ks *Keyspace) locate(key []byte) (slot uint16, hash uint64) {
 	p := unsafe.SliceData(key)
 	m := &ks.memo
-	if m.p == p && m.n == len(key) && p != nil && Hash(key) == m.hash {
+	if m.p == p && m.n == len(key) && p != nil && KeyHash(key) == m.hash {
 		return m.slot, m.hash
 	}
 	m.p, m.n = p, len(key)
-	m.slot, m.hash = Slot(key), Hash(key)
+	m.slot, m.hash = Slot(key), KeyHash(key)
 	return m.slot, m.hash
 }
 
@@ -195,7 +195,7 @@ func (db *DB) Get(key []byte) *Object {
 
 // Peek returns the resident object of key without counting as an access; nil if there is none in memory.
 func (db *DB) Peek(key []byte) *Object {
-	o := db.t.find(Slot(key), Hash(key), key)
+	o := db.t.find(Slot(key), KeyHash(key), key)
 	if o == nil || o.typ == TypeNone {
 		return nil
 	}

@@ -212,7 +212,7 @@ func CheckRows(rows Rows, limits *Limits, phys uint32) (n int, err error) {
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for ok := it.SeekGE(lo); ok; ok = it.Next() {
 		_, slot, hash, key, good := ParseMainKey(it.Key())
-		if !good || Slot(key) != slot || Hash(key) != hash {
+		if !good || Slot(key) != slot || KeyHash(key) != hash {
 			return n, fmt.Errorf("%w: key %x", errRow, it.Key())
 		}
 		o, err := decodeObject(rows, limits, phys, string(key), it.Value())

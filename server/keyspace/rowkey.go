@@ -54,8 +54,8 @@ func Slot(key []byte) uint16 {
 	return c & 16383
 }
 
-// Hash returns the 64-bit hash by which rows and buckets are ordered within a slot: xxHash64.
-func Hash(key []byte) uint64 { return xxhash.Sum64(key) }
+// KeyHash returns the 64-bit hash by which rows and buckets are ordered within a slot: xxHash64.
+func KeyHash(key []byte) uint64 { return xxhash.Sum64(key) }
 
 // Position is the place of a key in the order of rows, and a SCAN cursor: the slot and the top 50 bits of the hash.
 func Position(slot uint16, hash uint64) uint64 { return uint64(slot)<<50 | hash>>14 }

@@ -371,14 +371,14 @@ var directives = []directive{
 	{name: "watchdog-period", kind: kindInt, def: "0", max: math.MaxInt32, flags: inert | hidden,
 		help: "Accepted for compatibility; it has no meaning here."},
 	// Holdfast's own.
-	{name: "checkpoint-log-bytes", kind: kindMemory, def: "268435456", min: 1 << 20, max: math.MaxInt64, flags: own, apply: (*Server).applyEngine,
+	{name: "checkpoint-log-bytes", kind: kindMemory, def: "67108864", min: 1 << 20, max: math.MaxInt64, flags: own, apply: (*Server).applyEngine,
 		help: "A checkpoint begins once the log has grown by so much since the last one; bounds the time of recovery."},
 	{name: "checkpoint-interval", kind: kindTime, def: "300", max: math.MaxInt32, flags: own, apply: (*Server).applyEngine,
 		help: "A checkpoint begins at the latest after this time if anything has changed; 0 = only by size."},
-	{name: "dirty-bytes-limit", kind: kindMemory, def: "1073741824", min: 1 << 20, max: math.MaxInt64, flags: own, apply: (*Server).applyEngine,
+	{name: "dirty-bytes-limit", kind: kindMemory, def: "536870912", min: 1 << 20, max: math.MaxInt64, flags: own, apply: (*Server).applyEngine,
 		help: "Bytes changed since the last checkpoint above which writers wait for the next one."},
-	{name: "log-retain-bytes", kind: kindMemory, def: "0", max: math.MaxInt64, flags: own, apply: (*Server).applyEngine,
+	{name: "log-retain-bytes", kind: kindMemory, def: "0", max: math.MaxInt64, flags: own | fixed,
 		help: "Bytes of log kept for replicas and history; 0 = no limit by size."},
-	{name: "log-retain-age", kind: kindTime, def: "0", max: math.MaxInt32, flags: own, apply: (*Server).applyEngine,
+	{name: "log-retain-age", kind: kindTime, def: "0", max: math.MaxInt32, flags: own | fixed,
 		help: "Age up to which the log is kept; 0 = no limit by age."},
 }

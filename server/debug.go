@@ -1,0 +1,110 @@
+package server
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/holdfast-db/holdfast/server/reply"
+)
+
+// cmdDebug is DEBUG. It runs off the loop.
+func (s *session) cmdDebug(args [][]byte) {
+	w := s.conn.Out()
+	sub := strings.ToLower(string(args[1]))
+	switch {
+	case sub == "help":
+		s.cmdHelp(args)
+	case sub == "sleep" && len(args) == 3:
+		sec, err := strconv.ParseFloat(string(args[2]), 64)
+		if err != nil || sec < 0 || sec > 1e6 {
+			w.Error(reply.NotFloat)
+			return
+		}
+		// Every command waits, as if the server were busy: the lock is held, as with a slow command.
+		s.eng.Lock()
+		sleep(s.ctx, time.Duration(sec*float64(time.Second)), false)
+		s.eng.Unlock()
+		w.OK()
+	case sub == "set-active-expire" && len(args) == 3:
+		s.eng.SetActiveExpire(string(args[2]) != "0")
+		w.OK()
+	case sub == "object" && len(args) >= 3:
+		s.debugObject(string(args[2]))
+	case sub == "digest" && len(args) == 2:
+		s.eng.Lock()
+		sum := s.eng.Digest()
+		s.eng.Unlock()
+		w.Simple(fmt.Sprintf("%x", sum))
+	case sub == "digest-value" && len(args) >= 2:
+		s.debugDigestValue(args[2:])
+	case sub == "reload":
+		for _, a := range args[2:] {
+			if !isWord(a, "merge") && !isWord(a, "noflush") && !isWord(a, "nosave") {
+				w.Error("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
+				return
+			}
+		}
+		s.reload()
+	case sub == "loadaof" && len(args) == 2:
+		s.reload()
+	case sub == "checkpoint" && len(args) == 2:
+		if err := s.eng.Checkpoint(s.ctx); err != nil {
+			w.Error("ERR " + err.Error())
+			return
+		}
+		w.OK()
+	case sub == "unload" && len(args) == 2:
+		w.Int(int64(s.eng.UnloadAll()))
+	case sub == "jmap" && len(args) == 2:
+		w.OK()
+	default:
+		w.Error(fmt.Sprintf(reply.SubcommandSyntaxF, cString(args[1]), "DEBUG"))
+	}
+}
+
+func (s *session) reload() {
+	w := s.conn.Out()
+	if err := s.eng.Reload(s.ctx); err != nil {
+		s.srv.log.Error("reload failed", "error", err)
+		w.Error("ERR Error trying to load the RDB dump, check server logs.")
+		return
+	}
+	s.srv.log.Info("data reloaded")
+	w.OK()
+}
+
+// debugObject is DEBUG OBJECT: the line that Redis prints, with an address that means nothing.
+func (s *session) debugObject(key string) {
+	w := s.conn.Out()
+	dump, err := s.query("dump", key)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	payload, ok := bulkOf(dump)
+	if !ok {
+		w.Error(reply.NoSuchKey)
+		return
+	}
+	enc, err := s.query("object", "encoding", key)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	encoding, ok := bulkOf(enc)
+	if !ok {
+		w.Error(reply.NoSuchKey) // expired between the two
+		return
+	}
+	idle, err := s.query("object", "idletime", key)
+	if err != nil {
+		s.failed(w, err)
+		return
+	}
+	seconds, _ := strconv.ParseInt(strings.Trim(string(idle), ":\r\n"), 10, 64) // an LFU policy answers with an error: 0
+	const dumpFraming = 1 + 2 + 8                                               // type byte, version and checksum of DUMP
+	w.Simple(fmt.Sprintf("Value at:0x0 refcount:1 encoding:%s serializedlength:%d lru:%d lru_seconds_idle:%d",
+		encoding, len(payload)-dumpFraming, (time.Now().Unix()-seconds)&(1<<24-1), seconds))
+}

@@ -1,0 +1,87 @@
+package server
+
+// sessionHandlers maps the full name of each command that has no handler in the command table to what runs it. To add
+// one: its row goes to server/command/session_specs.go, its function to the file of its family, its name here.
+func sessionHandlers() map[string]sessionHandler {
+	h := map[string]sessionHandler{
+		"auth":   plain(anywhere, (*session).cmdAuth),
+		"hello":  plain(anywhere, (*session).cmdHello),
+		"quit":   plain(anywhere, (*session).cmdQuit),
+		"reset":  plain(anywhere, (*session).cmdReset),
+		"select": plain(anywhere, (*session).cmdSelect),
+
+		"multi":   plain(anywhere, (*session).cmdMulti),
+		"exec":    {run: (*session).cmdExec, mode: anywhere},
+		"discard": plain(anywhere, (*session).cmdDiscard),
+		"watch":   plain(anywhere, (*session).cmdWatch),
+		"unwatch": plain(anywhere, (*session).cmdUnwatch),
+
+		"client|getname":      plain(anywhere, (*session).cmdClientGetName),
+		"client|getredir":     plain(anywhere, (*session).cmdClientGetRedir),
+		"client|id":           plain(anywhere, (*session).cmdClientID),
+		"client|info":         plain(anywhere, (*session).cmdClientInfo),
+		"client|kill":         plain(anywhere, (*session).cmdClientKill),
+		"client|list":         plain(anywhere, (*session).cmdClientList),
+		"client|no-evict":     plain(anywhere, (*session).cmdClientNoEvict),
+		"client|no-touch":     plain(anywhere, (*session).cmdClientNoTouch),
+		"client|pause":        plain(anywhere, (*session).cmdClientPause),
+		"client|reply":        plain(anywhere, (*session).cmdClientReply),
+		"client|setinfo":      plain(anywhere, (*session).cmdClientSetInfo),
+		"client|setname":      plain(anywhere, (*session).cmdClientSetName),
+		"client|trackinginfo": plain(anywhere, (*session).cmdClientTrackingInfo),
+		"client|unblock":      plain(anywhere, (*session).cmdClientUnblock),
+		"client|unpause":      plain(anywhere, (*session).cmdClientUnpause),
+
+		"acl|cat":    plain(anywhere, (*session).cmdACLCat),
+		"acl|list":   plain(anywhere, (*session).cmdACLList),
+		"acl|users":  plain(anywhere, (*session).cmdACLUsers),
+		"acl|whoami": plain(anywhere, (*session).cmdACLWhoAmI),
+
+		"command":                 plain(anywhere, (*session).cmdCommand),
+		"command|count":           plain(anywhere, (*session).cmdCommandCount),
+		"command|docs":            plain(anywhere, (*session).cmdCommandDocs),
+		"command|getkeys":         plain(anywhere, (*session).cmdCommandGetKeys),
+		"command|getkeysandflags": plain(anywhere, (*session).cmdCommandGetKeysAndFlags),
+		"command|info":            plain(anywhere, (*session).cmdCommandInfo),
+		"command|list":            plain(anywhere, (*session).cmdCommandList),
+
+		"config|get":       plain(anywhere, (*session).cmdConfigGet),
+		"config|set":       plain(unlocked, (*session).cmdConfigSet),
+		"config|resetstat": plain(unlocked, (*session).cmdConfigResetStat),
+		"config|rewrite":   plain(waits, (*session).cmdConfigRewrite),
+
+		"info":    plain(unlocked, (*session).cmdInfo),
+		"role":    plain(anywhere, (*session).cmdRole),
+		"monitor": plain(anywhere, (*session).cmdMonitor),
+		"lolwut":  plain(anywhere, (*session).cmdLolwut),
+		"debug":   plain(waits, (*session).cmdDebug),
+
+		"save":         plain(waits, (*session).cmdSave),
+		"bgsave":       plain(anywhere, (*session).cmdBgSave),
+		"bgrewriteaof": plain(anywhere, (*session).cmdBgRewriteAOF),
+		"lastsave":     plain(anywhere, (*session).cmdLastSave),
+		"shutdown":     plain(waits, (*session).cmdShutdown),
+		"replicaof":    plain(anywhere, (*session).cmdReplicaOf),
+		"slaveof":      plain(anywhere, (*session).cmdReplicaOf),
+		"wait":         plain(waits, (*session).cmdWait),
+
+		"slowlog|get":   plain(anywhere, (*session).cmdSlowlogGet),
+		"slowlog|len":   plain(anywhere, (*session).cmdSlowlogLen),
+		"slowlog|reset": plain(anywhere, (*session).cmdSlowlogReset),
+
+		"latency|doctor":    plain(unlocked, (*session).cmdLatencyDoctor),
+		"latency|histogram": plain(anywhere, (*session).cmdLatencyHistogram),
+		"latency|history":   plain(anywhere, (*session).cmdLatencyHistory),
+		"latency|latest":    plain(anywhere, (*session).cmdLatencyLatest),
+		"latency|reset":     plain(anywhere, (*session).cmdLatencyReset),
+
+		"memory|doctor":       plain(unlocked, (*session).cmdMemoryDoctor),
+		"memory|malloc-stats": plain(waits, (*session).cmdMemoryMallocStats),
+		"memory|purge":        plain(waits, (*session).cmdMemoryPurge),
+		"memory|stats":        plain(unlocked, (*session).cmdMemoryStats),
+	}
+	for _, container := range []string{"client", "acl", "command", "config", "slowlog", "latency", "memory"} {
+		h[container+"|help"] = plain(anywhere, (*session).cmdHelp)
+	}
+	return h
+}

@@ -1,0 +1,485 @@
+// Package server is the process: it listens, frames requests, runs sessions, and owns the engine's life.
+//
+// Goroutines: the event loops and connection goroutines of Network (network.go), the cron of this file (ends with Close),
+// a checkpoint asked for by BGSAVE (ends with Close). Lock order: Server.configSet, then the engine's executor lock, then
+// the locks of clients, stats, slowlog, latency, monitors and pause, of which nobody holds two.
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/holdfast-db/holdfast/server/command"
+	"github.com/holdfast-db/holdfast/server/engine"
+	"github.com/holdfast-db/holdfast/server/keyspace"
+	"github.com/holdfast-db/holdfast/wal"
+)
+
+// Version is this program's.
+const Version = "0.1.0"
+
+// redisVersion is the version of Redis whose behaviour clients find here.
+const redisVersion = "7.0.15"
+
+// Options are what a server starts from.
+type Options struct {
+	Config *Config
+	Logger hclog.Logger // nil: nothing is logged
+	// AnyPort listens on a port that the kernel chooses, whatever port says.
+	AnyPort bool
+	// Engine may change what the configuration says of the engine: tests give it a file system and a clock.
+	Engine func(*engine.Options)
+}
+
+// Server owns the life of a server's components. Each has its own file and lock.
+type Server struct {
+	cfg       *Config
+	configSet sync.Mutex // one CONFIG SET at a time
+	log       hclog.Logger
+	eng       *engine.Engine
+	network   *Network
+	table     *command.Table
+	names     *nameTable
+	handlers  []sessionHandler
+	databases int
+	anyPort   bool
+
+	clients    clientRegistry
+	stats      *commandStats
+	slowlog    slowlog
+	latency    latencyMonitor
+	monitorHub monitorHub
+	pause      pauseGate
+	rates      rates
+
+	password atomic.Pointer[string]
+	tls      atomic.Pointer[tls.Config]
+	reset    atomic.Pointer[NetworkStats] // what CONFIG RESETSTAT subtracts
+
+	started   time.Time
+	startHeap int64
+	peak      atomic.Int64
+
+	background struct {
+		sync.Mutex
+		checkpoint bool // one asked for by a client runs
+		again      bool // and another is wanted after it
+	}
+	stop     context.CancelFunc
+	ctx      context.Context
+	wg       sync.WaitGroup
+	shutdown chan shutdownOptions
+	closing  sync.Once
+	closeErr error
+}
+
+// Start recovers the data directory and begins to serve. The error is one clear line.
+func Start(ctx context.Context, o Options) (*Server, error) {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	s := &Server{cfg: o.Config, log: o.Logger.Named("server"), started: time.Now(), anyPort: o.AnyPort,
+		shutdown: make(chan shutdownOptions, 1)}
+	if err := s.checkConfig(); err != nil {
+		return nil, err
+	}
+	s.databases = int(s.cfg.Int("databases"))
+	if err := s.applyTLS(); err != nil {
+		return nil, err
+	}
+	pass := s.cfg.Text("requirepass")
+	s.password.Store(&pass)
+	s.reset.Store(&NetworkStats{})
+
+	var durable atomic.Pointer[Network] // the engine reports offsets before there is a network
+	eo := s.engineOptions(o.Logger)
+	eo.OnDurable = func(off wal.Offset) {
+		if n := durable.Load(); n != nil {
+			n.SetDurable(int64(off))
+		}
+	}
+	if o.Engine != nil {
+		o.Engine(&eo)
+	}
+	eng, err := engine.Open(eo)
+	if err != nil {
+		return nil, err
+	}
+	s.eng, s.table = eng, eng.Table()
+	s.handlers = bindHandlers(s.table, sessionHandlers())
+	s.stats = newCommandStats(s.table.Count())
+	fail := func(err error) (*Server, error) { return nil, errors.Join(err, eng.Close(ctx)) }
+	if s.names, err = newNameTable(s.table, s.cfg.Renames()); err != nil {
+		return fail(err)
+	}
+	if err := s.applyStats(); err != nil {
+		return fail(err)
+	}
+	s.startHeap = readMemory().heap
+	s.ctx, s.stop = context.WithCancel(context.Background())
+
+	s.network = NewNetwork(s.networkConfig(o.Logger))
+	durable.Store(s.network)
+	s.network.SetDurable(int64(eng.Log().Durable()))
+	if err := s.network.Start(ctx); err != nil {
+		s.stop()
+		return fail(err)
+	}
+	s.wg.Go(s.cron)
+	s.logStart()
+	return s, nil
+}
+
+// checkConfig refuses what would be accepted in name only.
+func (s *Server) checkConfig() error {
+	for _, c := range []struct {
+		bad  bool
+		text string
+	}{
+		{s.cfg.Bool("daemonize"), "daemonize yes is not supported: run in the foreground under a service manager (--daemonize no)"},
+		{s.cfg.Text("replicaof") != "", "replicaof is not supported yet: this server cannot follow another"},
+		{s.cfg.Text("aclfile") != "", "aclfile is not supported: there is one user, default, with requirepass"},
+		{s.cfg.Bool("cluster-enabled"), "cluster-enabled yes is not supported"},
+		{s.cfg.Int("port") == 0 && s.cfg.Int("tls-port") == 0 && s.cfg.Text("unixsocket") == "" && !s.anyPort,
+			"nothing to listen on: port, tls-port and unixsocket are all off"},
+	} {
+		if c.bad {
+			return errors.New(c.text)
+		}
+	}
+	return nil
+}
+
+var fsyncPolicies = map[string]wal.Policy{"always": wal.Always, "everysec": wal.EverySec, "no": wal.No}
+
+func (s *Server) engineOptions(log hclog.Logger) engine.Options {
+	limits := keyspace.DefaultLimits()
+	s.setLimits(&limits)
+	conf := command.DefaultConfig()
+	s.setCommandConfig(&conf)
+	return engine.Options{
+		Dir: s.cfg.Text("dir"), Logger: log, Fsync: fsyncPolicies[s.cfg.Text("appendfsync")],
+		Databases: s.databases, Limits: &limits, Command: &conf,
+		MaxMemory:          s.cfg.Int("maxmemory"),
+		CheckpointLogBytes: s.cfg.Int("checkpoint-log-bytes"),
+		CheckpointInterval: s.checkpointInterval(),
+		DirtyBytes:         s.cfg.Int("dirty-bytes-limit"),
+		RetainBytes:        s.cfg.Int("log-retain-bytes"),
+		RetainAge:          time.Duration(s.cfg.Int("log-retain-age")) * time.Second,
+	}
+}
+
+func (s *Server) checkpointInterval() time.Duration {
+	if n := s.cfg.Int("checkpoint-interval"); n > 0 {
+		return time.Duration(n) * time.Second
+	}
+	return math.MaxInt64 // 0: never by time
+}
+
+func (s *Server) setLimits(l *keyspace.Limits) {
+	n := func(name string) int { return int(min(s.cfg.Int(name), math.MaxInt32)) }
+	l.HashMaxListpackEntries = n("hash-max-listpack-entries")
+	l.HashMaxListpackValue = n("hash-max-listpack-value")
+	l.SetMaxIntsetEntries = n("set-max-intset-entries")
+	l.ZSetMaxListpackEntries = n("zset-max-listpack-entries")
+	l.ZSetMaxListpackValue = n("zset-max-listpack-value")
+	l.ListMaxListpackSize = n("list-max-listpack-size")
+}
+
+func (s *Server) setCommandConfig(c *command.Config) {
+	c.ProtoMaxBulkLen = s.cfg.Int("proto-max-bulk-len")
+	c.MaxMemoryPolicy = s.cfg.Text("maxmemory-policy")
+	c.LazyfreeUserDel = s.cfg.Bool("lazyfree-lazy-user-del")
+	c.LazyfreeExpire = s.cfg.Bool("lazyfree-lazy-expire")
+	c.LazyfreeServerDel = s.cfg.Bool("lazyfree-lazy-server-del")
+	c.Databases = int(s.cfg.Int("databases"))
+	c.LFULogFactor = int(s.cfg.Int("lfu-log-factor"))
+	c.LFUDecayTime = int(s.cfg.Int("lfu-decay-time"))
+}
+
+func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
+	l := ListenConfig{
+		Bind: s.cfg.Words("bind"), Port: int(s.cfg.Int("port")), TLSPort: int(s.cfg.Int("tls-port")),
+		UnixSocket: s.cfg.Text("unixsocket"), UnixPerm: fileMode(s.cfg.Int("unixsocketperm")),
+		Backlog: int(s.cfg.Int("tcp-backlog")), KeepAlive: time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second,
+	}
+	if s.anyPort {
+		l.Port = -1
+	}
+	if s.tls.Load() != nil {
+		// The certificate may be replaced while the server runs.
+		l.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil }}
+	}
+	return NetworkConfig{
+		Listen: l, Logger: log, Loops: int(s.cfg.Int("io-threads")), Accept: s.newSession,
+		ProtectedMode: func() bool { return s.cfg.Bool("protected-mode") && *s.password.Load() == "" },
+		MaxClients:    int(s.cfg.Int("maxclients")), IdleTimeout: time.Duration(s.cfg.Int("timeout")) * time.Second,
+		MaxBulk: s.cfg.Int("proto-max-bulk-len"), MaxBuffer: s.cfg.Int("client-query-buffer-limit"),
+		OutputLimits: s.outputLimits(),
+	}
+}
+
+func (s *Server) outputLimits() (out [numClasses]OutputLimit) {
+	l := bufferLimits(s.cfg.Text("client-output-buffer-limit"))
+	for i, class := range []ConnClass{ClassNormal, ClassReplica, ClassPubSub} {
+		out[class] = OutputLimit{Hard: l[i].hard, Soft: l[i].soft, SoftTime: time.Duration(l[i].softSeconds) * time.Second}
+	}
+	return out
+}
+
+// --- hooks of the configuration table
+
+// applyNetwork makes changed limits of connections take effect.
+func (s *Server) applyNetwork() error {
+	pass := s.cfg.Text("requirepass")
+	s.password.Store(&pass)
+	s.network.SetMaxClients(int(s.cfg.Int("maxclients")))
+	s.network.SetIdleTimeout(time.Duration(s.cfg.Int("timeout")) * time.Second)
+	s.network.SetInputLimits(s.cfg.Int("proto-max-bulk-len"), s.cfg.Int("client-query-buffer-limit"))
+	s.network.SetOutputLimits(s.outputLimits())
+	return s.applyEngine()
+}
+
+// applyEngine makes changed settings of the engine and of handlers take effect.
+func (s *Server) applyEngine() error {
+	s.eng.SetFsync(fsyncPolicies[s.cfg.Text("appendfsync")])
+	s.eng.SetMaxMemory(s.cfg.Int("maxmemory"))
+	s.eng.SetCheckpointLogBytes(s.cfg.Int("checkpoint-log-bytes"))
+	s.eng.SetCheckpointInterval(s.checkpointInterval())
+	s.eng.SetDirtyBytes(s.cfg.Int("dirty-bytes-limit"))
+	s.eng.SetCommandConfig(s.setCommandConfig)
+	s.eng.SetLimits(s.setLimits)
+	return nil
+}
+
+// applyStats makes changed settings of observation take effect.
+func (s *Server) applyStats() error {
+	s.slowlog.configure(s.cfg.Int("slowlog-log-slower-than"), s.cfg.Int("slowlog-max-len"))
+	s.latency.thresholdMs.Store(s.cfg.Int("latency-monitor-threshold"))
+	s.stats.tracking.Store(s.cfg.Bool("latency-tracking"))
+	return nil
+}
+
+// applyLogLevel changes how much is logged.
+func (s *Server) applyLogLevel() error {
+	s.log.SetLevel(logLevels[s.cfg.Text("loglevel")])
+	return nil
+}
+
+// logLevels are Redis's names for hclog's levels.
+var logLevels = map[string]hclog.Level{"debug": hclog.Trace, "verbose": hclog.Debug, "notice": hclog.Info, "warning": hclog.Warn}
+
+// --- what sessions ask of the process
+
+// noteSlow puts a command into the slow log.
+func (s *Server) noteSlow(from *session, took time.Duration, spec *command.Spec, args [][]byte) {
+	hide := secretArgs(spec, args)
+	shown := args
+	for i := range args {
+		if hide(i) {
+			if &shown[0] == &args[0] {
+				shown = append([][]byte(nil), args...)
+			}
+			shown[i] = []byte("(redacted)")
+		}
+	}
+	s.slowlog.add(time.Now(), took, shown, from.conn.RemoteAddr(), from.clientName())
+}
+
+// noteLatency notes how long a command took, under the event that Redis would use.
+func (s *Server) noteLatency(spec *command.Spec, took time.Duration) {
+	event := "command"
+	if spec.Flags&command.FlagFast != 0 {
+		event = "fast-command"
+	}
+	s.latency.observe(event, time.Now(), took)
+}
+
+// checkpointSoon takes a checkpoint in the background; asked again meanwhile, another one after it.
+func (s *Server) checkpointSoon() {
+	s.background.Lock()
+	defer s.background.Unlock()
+	if s.background.checkpoint {
+		s.background.again = true
+		return
+	}
+	if s.ctx.Err() != nil {
+		return // closing, which takes a checkpoint itself
+	}
+	s.background.checkpoint = true
+	s.wg.Go(func() {
+		for {
+			if err := s.eng.Checkpoint(s.ctx); err != nil && s.ctx.Err() == nil {
+				s.log.Error("checkpoint asked for by a client failed", "error", err)
+			}
+			s.background.Lock()
+			more := s.background.again && s.ctx.Err() == nil
+			s.background.again = false
+			s.background.checkpoint = more
+			s.background.Unlock()
+			if !more {
+				return
+			}
+		}
+	})
+}
+
+// resetStats is CONFIG RESETSTAT.
+func (s *Server) resetStats() {
+	s.stats.reset()
+	n := s.network.Stats()
+	s.reset.Store(&n)
+	s.peak.Store(0)
+	s.eng.ResetStats()
+}
+
+// netCounters are the network's counters since the last reset.
+type netCounters struct{ Accepted, Rejected, In, Out int64 }
+
+func (s *Server) netStats() netCounters {
+	n, base := s.network.Stats(), s.reset.Load()
+	return netCounters{n.Accepted - base.Accepted, n.Rejected - base.Rejected, n.BytesIn - base.BytesIn, n.BytesOut - base.BytesOut}
+}
+
+// clientBytes is the memory of all clients' buffers.
+func (s *Server) clientBytes() (n int64) {
+	for _, c := range s.clients.all() {
+		_, in := c.conn.QueryBuffer()
+		_, out := c.conn.OutputPending()
+		n += in + out
+	}
+	return n
+}
+
+// memPeak notes how much memory is in use and returns the most there ever was.
+func (s *Server) memPeak(now int64) int64 {
+	for {
+		peak := s.peak.Load()
+		if now <= peak || s.peak.CompareAndSwap(peak, now) {
+			return max(peak, now)
+		}
+	}
+}
+
+// cron samples counters once a second.
+func (s *Server) cron() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case now := <-t.C:
+			calls, _ := s.stats.totals()
+			n := s.netStats()
+			s.rates.sample(now, [rateKinds]int64{rateCommands: calls, rateInput: n.In, rateOutput: n.Out})
+			s.memPeak(readHeap())
+		}
+	}
+}
+
+// Addr returns the first TCP address that the server listens on, "" if there is none.
+func (s *Server) Addr() string {
+	for _, a := range s.network.Addrs() {
+		if t, ok := a.(*net.TCPAddr); ok {
+			if t.IP.IsUnspecified() {
+				return fmt.Sprintf("127.0.0.1:%d", t.Port)
+			}
+			return t.String()
+		}
+	}
+	return ""
+}
+
+// Port returns the port of Addr, 0 if there is none.
+func (s *Server) Port() int {
+	for _, a := range s.network.Addrs() {
+		if t, ok := a.(*net.TCPAddr); ok {
+			return t.Port
+		}
+	}
+	return 0
+}
+
+// Engine returns the engine, for tests that look inside.
+func (s *Server) Engine() *engine.Engine { return s.eng }
+
+func (s *Server) logStart() {
+	if names := s.cfg.Inert(); len(names) > 0 {
+		s.log.Warn("directives without meaning here are ignored", "directives", strings.Join(names, " "))
+	}
+	st := s.eng.Stats()
+	keys := 0
+	for _, db := range st.DBs {
+		keys += db.Keys
+	}
+	s.log.Info("data recovered", "dir", s.cfg.Text("dir"), "keys", keys, "log-first", int64(st.First), "log-end", int64(st.End),
+		"checkpoint-offset", int64(st.Checkpoint.Offset), "elapsed-ms", time.Since(s.started).Milliseconds())
+	for _, a := range s.network.Addrs() {
+		s.log.Info("ready to accept connections", "network", a.Network(), "addr", a.String())
+	}
+}
+
+// shutdownContext bounds how long a shutdown waits for the last checkpoint.
+func (s *Server) shutdownContext() (context.Context, context.CancelFunc) {
+	if n := s.cfg.Int("shutdown-timeout"); n > 0 {
+		return context.WithTimeout(context.Background(), time.Duration(n)*time.Second)
+	}
+	return context.WithCancel(context.Background())
+}
+
+// requestShutdown makes ShutdownAsked deliver. Asking twice is as good as once.
+func (s *Server) requestShutdown(o shutdownOptions) {
+	select {
+	case s.shutdown <- o:
+	default:
+	}
+}
+
+// ShutdownAsked delivers once a client has sent SHUTDOWN: whoever started the server closes it then. abandon says that
+// no last checkpoint is wanted.
+func (s *Server) ShutdownAsked() <-chan shutdownOptions { return s.shutdown }
+
+// drainTimeout bounds how long Close waits for clients to take their last replies.
+const drainTimeout = 5 * time.Second
+
+// Close stops accepting, lets pending replies leave, takes a last checkpoint and closes the data directory. It is
+// idempotent and waits. When ctx ends earlier the checkpoint is left out: the log has everything.
+func (s *Server) Close(ctx context.Context) error { return s.close(ctx, true) }
+
+func (s *Server) close(ctx context.Context, checkpoint bool) error {
+	s.closing.Do(func() {
+		s.pause.end()
+		drain, cancel := context.WithTimeout(ctx, drainTimeout)
+		err := s.network.Close(drain)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			s.log.Warn("clients that did not take their replies were cut off")
+			err = nil
+		}
+		s.stop()
+		s.wg.Wait()
+		if checkpoint {
+			err = errors.Join(err, s.eng.Close(ctx))
+		} else {
+			err = errors.Join(err, s.eng.Log().Sync(ctx), s.eng.Abandon())
+		}
+		s.closeErr = err
+		if err != nil {
+			s.log.Error("closed with an error", "error", err)
+		} else {
+			s.log.Info("closed", "uptime-sec", int64(time.Since(s.started).Seconds()))
+		}
+	})
+	return s.closeErr
+}

@@ -1,0 +1,363 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-db/holdfast/server/command"
+	"github.com/holdfast-db/holdfast/server/engine"
+	"github.com/holdfast-db/holdfast/server/reply"
+)
+
+// This file is the hot path: commands that have arrived on a connection are executed in slices, each under one hold of
+// the engine's lock. After a slice the session tells its connection which offset the replies depend on (A1).
+//
+// On the loop nothing may wait. A command that has to (a key is on disk, memory is full of changes, BLPOP finds
+// nothing, SAVE) makes OnData return handOff; Continue then executes it, and whatever follows in the buffer, off the
+// loop.
+
+// sliceCommands bounds the commands executed under one hold of the lock, so that a long pipeline delays other
+// connections and the checkpointer by some tens of microseconds at most. Larger saves little: a hold costs two readings
+// of the clock and an append.
+const sliceCommands = 64
+
+// session is the state of one client connection. All but shown and the atomics belong to the owner of the connection.
+type session struct {
+	srv  *Server
+	eng  *engine.Engine
+	conn *Conn
+	cl   *engine.Client
+	ctx  connContext
+
+	authed  bool
+	quit    bool // nothing more is executed
+	monitor bool
+	multi   transaction
+	reply   replyMode
+
+	locked  bool // this session holds the engine's lock
+	inSlice int  // commands since it took it
+	offLoop bool // runs in Continue, where it may wait
+	batch   *batch
+	clock   int64 // monotonic ns when the last command ended
+
+	// What OnData leaves to Continue: a command not begun, or one that is parked in the engine.
+	pending [][]byte
+	parked  *command.Spec
+
+	// shown is what other connections may look at.
+	shown struct {
+		sync.Mutex
+		name, lib, libVer string
+		noEvict, noTouch  bool
+	}
+	lastCmd   atomic.Pointer[command.Spec]
+	db        atomic.Int32
+	proto     atomic.Int32
+	queued    atomic.Int32 // commands in MULTI; -1 = no MULTI
+	watching  atomic.Bool
+	dirtyExec atomic.Bool
+	blocked   atomic.Bool
+	monitors  atomic.Bool
+}
+
+// replyMode is the state of CLIENT REPLY.
+type replyMode struct {
+	off      bool
+	skipThis bool
+	skipNext bool
+}
+
+// connContext is done when the connection is.
+type connContext struct{ done <-chan struct{} }
+
+func (c connContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+func (c connContext) Done() <-chan struct{}       { return c.done }
+func (c connContext) Value(any) any               { return nil }
+func (c connContext) Err() error {
+	select {
+	case <-c.done:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
+
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+// newSession is called by the network layer for each connection it has accepted.
+func (srv *Server) newSession(c *Conn) connHandler {
+	s := &session{srv: srv, eng: srv.eng, conn: c, cl: srv.eng.NewClient(), ctx: connContext{c.Done()}}
+	s.resetAuth()
+	s.queued.Store(-1)
+	s.proto.Store(2)
+	srv.clients.add(s)
+	return s
+}
+
+// resetAuth makes the client what a new one is: authenticated if there is no password.
+func (s *session) resetAuth() {
+	s.authed = *s.srv.password.Load() == ""
+	s.conn.Guard().SetAuthenticated(s.authed)
+}
+
+// OnData executes what has arrived.
+func (s *session) OnData(*Conn) (handOff bool) { return s.run(false) }
+
+// Continue executes what OnData could not, and what follows it.
+func (s *session) Continue(*Conn) { s.run(true) }
+
+// OnClose forgets the client.
+func (s *session) OnClose(_ *Conn, err error) {
+	s.srv.monitorHub.remove(s)
+	s.srv.clients.remove(s)
+	s.eng.CloseClient(s.cl)
+	s.srv.log.Debug("client closed", "addr", s.conn.RemoteAddr(), "reason", err)
+}
+
+func (s *session) run(mayWait bool) (handOff bool) {
+	s.batch = batches.Get().(*batch)
+	s.offLoop = mayWait
+	s.clock = monotonic()
+	if s.parked != nil {
+		s.await(s.parked, s.pending)
+	} else if s.pending != nil {
+		args := s.pending
+		s.pending = nil
+		handOff = s.step(args, mayWait)
+	}
+	guard := s.conn.Guard()
+	for !handOff && !s.quit {
+		args, err := guard.Next()
+		if err != nil {
+			s.protocolError(err)
+			break
+		}
+		if args == nil {
+			break
+		}
+		handOff = s.step(args, mayWait)
+		if s.inSlice >= sliceCommands && s.locked {
+			s.unlock()
+			if s.conn.OutputOver() {
+				break // closed for its unread replies at the end of this turn
+			}
+		}
+	}
+	s.unlock()
+	s.srv.stats.merge(s.batch)
+	batches.Put(s.batch)
+	s.batch = nil
+	return handOff
+}
+
+// lock takes the engine's lock unless this session has it already.
+func (s *session) lock() {
+	if !s.locked {
+		s.eng.Lock()
+		s.locked = true
+		s.inSlice = 0
+	}
+}
+
+// unlock ends a slice: the effects go to the log, and the replies written so far wait for what they have seen (A1).
+func (s *session) unlock() {
+	if !s.locked {
+		return
+	}
+	s.locked = false
+	seen := s.eng.Seen()
+	s.eng.Unlock()
+	if seen > 0 {
+		s.conn.Hold(int64(seen))
+	}
+}
+
+// step executes one command and accounts for it. It returns true if the command has to wait and must not here: it is
+// then left in pending.
+func (s *session) step(args [][]byte, mayWait bool) (handOff bool) {
+	w := s.conn.Out()
+	start := w.Len()
+	spec, refusal := s.admit(args)
+	if refusal != "" {
+		s.refuse(spec, refusal, start)
+		return false
+	}
+	if s.srv.pause.active.Load() && s.srv.pause.holds(spec, &s.multi) && !s.monitor {
+		s.unlock()
+		if !mayWait {
+			s.pending = args
+			return true
+		}
+		s.blocked.Store(true)
+		s.srv.pause.wait(s.ctx)
+		s.blocked.Store(false)
+		if s.ctx.Err() != nil {
+			return false
+		}
+		s.clock = monotonic()
+	}
+	if s.multi.active && !bypassesQueue(spec) {
+		s.enqueue(spec, args)
+		s.finishReply(start)
+		return false
+	}
+	errs := w.Errors()
+	if spec.Handler != nil {
+		if s.lock(); s.inSlice >= 0 {
+			s.inSlice++
+		}
+		switch st := s.eng.Run(s.cl, spec, args, w); st {
+		case engine.StatusDone:
+		case engine.StatusBlocked:
+			s.unlock()
+			s.blocked.Store(true)
+			s.parked, s.pending = spec, args
+			if !mayWait {
+				return true
+			}
+			s.await(spec, args)
+			return false
+		default:
+			s.unlock()
+			if !mayWait {
+				s.pending = args
+				return true
+			}
+			if err := s.prepare(st, spec, args); err != nil {
+				s.failed(w, err)
+				break
+			}
+			return s.step(args, true)
+		}
+	} else {
+		h := s.srv.handlers[spec.ID]
+		if h.mode != anywhere {
+			s.unlock()
+		}
+		if h.mode == waits && !mayWait {
+			s.pending = args
+			return true
+		}
+		if h.run(s, spec, args) == again {
+			// EXEC met cold keys or back-pressure.
+			if !mayWait {
+				s.pending = args
+				return true
+			}
+			if err := s.prepareMulti(); err == nil {
+				return s.step(args, true)
+			} else {
+				s.failed(w, err)
+			}
+		}
+	}
+	s.account(spec, args, start, errs)
+	return false
+}
+
+// prepare does what the engine asked for before a command can run. REQUIRES: off the loop, not locked.
+func (s *session) prepare(st engine.Status, spec *command.Spec, args [][]byte) error {
+	if st == engine.StatusRoom {
+		return s.eng.WaitRoom(s.ctx)
+	}
+	return s.eng.Warm(s.ctx, s.cl, spec, args)
+}
+
+// prepareMulti does what the engine asked for before the transaction can run. REQUIRES: off the loop, not locked.
+func (s *session) prepareMulti() error {
+	switch s.multi.wait {
+	case engine.StatusRoom:
+		return s.eng.WaitRoom(s.ctx)
+	case engine.StatusDone:
+		return nil
+	}
+	return s.eng.WarmMulti(s.ctx, s.cl, s.multi.queue)
+}
+
+// failed answers a command whose keys could not be read from disk.
+func (s *session) failed(w *reply.Writer, err error) {
+	if errors.Is(err, context.Canceled) {
+		s.quit = true
+		return
+	}
+	s.srv.log.Error("command not executed", "error", err)
+	w.Error("ERR " + err.Error())
+}
+
+// await waits for a parked command. REQUIRES: off the loop, not locked.
+func (s *session) await(spec *command.Spec, args [][]byte) {
+	w := s.conn.Out()
+	start, errs := w.Len(), w.Errors()
+	need, err := s.eng.Wait(s.ctx, s.cl, w)
+	s.parked, s.pending = nil, nil
+	s.blocked.Store(false)
+	if err != nil {
+		s.quit = true
+		return
+	}
+	if need > 0 {
+		s.conn.Hold(int64(need))
+	}
+	s.clock = monotonic() // the time waited is not the command's
+	s.account(spec, args, start, errs)
+}
+
+// account counts an executed command, shows it to monitors and settles its reply.
+func (s *session) account(spec *command.Spec, args [][]byte, start, errs int) {
+	now := monotonic()
+	took := now - s.clock
+	s.clock = now
+	w := s.conn.Out()
+	failed := w.Errors() > errs
+	b := s.batch
+	b.calls[b.n] = call{id: int32(spec.ID), failed: failed, took: took}
+	if b.n++; b.n == len(b.calls) {
+		s.srv.stats.merge(b)
+	}
+	if failed {
+		s.srv.stats.failure(w.LastError())
+	}
+	if limit := s.srv.slowlog.threshold.Load(); took >= limit && limit >= 0 && spec.Flags&command.FlagSkipSlowlog == 0 {
+		s.srv.noteSlow(s, time.Duration(took), spec, args)
+	}
+	if s.srv.latency.thresholdMs.Load() > 0 {
+		s.srv.noteLatency(spec, time.Duration(took))
+	}
+	if s.srv.monitorHub.active.Load() && spec.Flags&(command.FlagSkipMonitor|command.FlagAdmin) == 0 {
+		s.srv.monitorHub.feed(s, spec, args)
+	}
+	if s.lastCmd.Load() != spec {
+		s.lastCmd.Store(spec)
+	}
+	s.finishReply(start)
+}
+
+// finishReply drops the reply of a client that asked for none.
+func (s *session) finishReply(start int) {
+	r := &s.reply
+	if !r.off && !r.skipThis && !r.skipNext {
+		return
+	}
+	if r.off || r.skipThis {
+		s.conn.Out().Truncate(start)
+	}
+	r.skipThis, r.skipNext = r.skipNext, false
+}
+
+// protocolError answers malformed input, as Redis does, and closes.
+func (s *session) protocolError(err error) {
+	s.quit = true
+	var pe *ProtocolError
+	if errors.As(err, &pe) {
+		s.unlock()
+		s.conn.Out().Error(pe.Text)
+		s.srv.stats.failure(pe.Text)
+		s.conn.CloseAfterFlush()
+		return
+	}
+	s.conn.Close()
+}

@@ -210,8 +210,9 @@ func (g *Guard) multibulk() bool {
 // is false if N is no canonical integer. On success pos is behind the line.
 func (g *Guard) length(tooBig string) (n int64, ok, complete bool) {
 	b := g.buf[g.pos:]
-	// The common case: a few digits, then the line end.
-	for i := 1; i < len(b) && i < 18; i++ {
+	// The common case: the right type, a few digits, then the line end. Any other type byte may itself be what ends the
+	// line (CR) or the search for its end (NUL).
+	for i := 1; i < len(b) && i < 18 && (b[0] == '*' || b[0] == '$'); i++ {
 		c := b[i]
 		if d := c - '0'; d <= 9 {
 			n = n*10 + int64(d)

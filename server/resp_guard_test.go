@@ -68,6 +68,7 @@ func TestGuardAsRedis(t *testing.T) {
 		{in: "*1\r\n$9223372036854775807\r\n", err: "invalid bulk length"},
 		{in: "*1\r\n$99999999999999999999\r\n", err: "invalid bulk length"},
 		{in: "*1\r\nx4\r\nPING\r\n", err: "expected '$', got 'x'"},
+		{in: "*1\r\n\x004\r\nPING\r\n"},
 		{in: "*1\r\n\r4\r\nPING\r\n", err: "expected '$', got '\r'"},
 		{in: "*" + strings.Repeat("1", 70000), err: "too big mbulk count string"},
 		{in: "*1\r\n$" + strings.Repeat("1", 70000), err: "too big bulk count string"},
@@ -166,6 +167,7 @@ func FuzzGuard(f *testing.F) {
 	f.Add([]byte("*2\r\n$4\r\nECHO\r\n$3\r\nabc\r\nPING\r\n"), uint64(1))
 	f.Add([]byte("PING \"a\\x41\" 'b'\r\n*1\r\n$-1\r\n"), uint64(2))
 	f.Add([]byte("*0\r\n\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$0\r\n\r\n"), uint64(3))
+	f.Add([]byte("*10\r0\r0\r"), uint64(68)) // a CR in the place of the type byte ends the line
 	f.Fuzz(func(t *testing.T, in []byte, seed uint64) {
 		whole := NewGuard(512<<20, 1<<30)
 		require.NoError(t, whole.Feed(in))

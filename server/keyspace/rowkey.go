@@ -9,8 +9,8 @@ import (
 
 // Keys of the snapshot store's rows. All numbers are big endian, so that byte order is numeric order.
 //
+//	'a'                                the meta row
 //	'k' db(4) slot(2) hash(8) key      a key's main row: header and value, or header and element count
-//	'm'                                the meta row
 //	'o' db(4) object(8) sub            a row of a big collection: hash field, set member, zset member, list node
 //	'x' db(4) at(8) slot(2) hash(8) key   expiry index, no value
 //
@@ -18,7 +18,7 @@ import (
 // range deletes. Element rows sort behind the main rows, since a checkpoint learns of big collections from those.
 const (
 	TagMain   = 'k'
-	TagMeta   = 'm'
+	TagMeta   = 'a' // before all others, so that its table overlaps none of an ingest's
 	TagElem   = 'o'
 	TagExpire = 'x'
 )

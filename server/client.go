@@ -74,6 +74,9 @@ func (s *session) cmdClientInfo(_ [][]byte) {
 	s.conn.Out().Verbatim("txt", s.describe(time.Now())+"\n")
 }
 
+// unknownClientTypeF is the error for a TYPE filter, Redis's text.
+const unknownClientTypeF = "ERR Unknown client type '%s'"
+
 func (s *session) cmdClientList(args [][]byte) {
 	w := s.conn.Out()
 	now := time.Now()
@@ -83,7 +86,7 @@ func (s *session) cmdClientList(args [][]byte) {
 	case len(args) == 4 && isWord(args[2], "type"):
 		class, ok := clientTypes[strings.ToLower(string(args[3]))]
 		if !ok {
-			w.Error(fmt.Sprintf(reply.ClientUnknownTypeF, cString(args[3])))
+			w.Error(fmt.Sprintf(unknownClientTypeF, cString(args[3])))
 			return
 		}
 		keep = func(o *session) bool { return o.conn.Class() == class }
@@ -149,7 +152,7 @@ func (s *session) cmdClientKill(args [][]byte) {
 		case "type":
 			class, ok := clientTypes[strings.ToLower(string(v))]
 			if !ok {
-				w.Error(fmt.Sprintf(reply.ClientUnknownTypeF, cString(v)))
+				w.Error(fmt.Sprintf(unknownClientTypeF, cString(v)))
 				return
 			}
 			filters = append(filters, func(o *session) bool { return o.conn.Class() == class })

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/reply"
 )
 
@@ -61,6 +62,23 @@ func (s *session) cmdDebug(args [][]byte) {
 		w.OK()
 	default:
 		w.Error(fmt.Sprintf(reply.SubcommandSyntaxF, cString(args[1]), "DEBUG"))
+	}
+}
+
+// debugDigestValue is DEBUG DIGEST-VALUE: a digest for each key, zeros for one that does not exist.
+func (s *session) debugDigestValue(keys [][]byte) {
+	w := s.conn.Out()
+	w.Array(len(keys))
+	for _, key := range keys {
+		// EXISTS reads the key if it is on disk.
+		if _, err := s.query("exists", string(key)); err != nil {
+			s.failed(w, err)
+			return
+		}
+		s.eng.Lock()
+		sum := command.DigestValue(s.eng.DB(s.cl.DB), key)
+		s.eng.Unlock()
+		w.Simple(fmt.Sprintf("%x", sum))
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,8 @@ type Server struct {
 	pause      pauseGate
 	rates      rates
 
+	// kickDue says that something was appended to the log in this turn of an event loop.
+	kickDue  atomic.Bool
 	password atomic.Pointer[string]
 	tls      atomic.Pointer[tls.Config]
 	reset    atomic.Pointer[NetworkStats] // what CONFIG RESETSTAT subtracts
@@ -81,6 +84,13 @@ type Server struct {
 	shutdown chan shutdownOptions
 	closing  sync.Once
 	closeErr error
+}
+
+// batchEnd ends a turn of an event loop: what all its connections wrote shares one sync of the log.
+func (s *Server) batchEnd() {
+	if s.kickDue.Load() && s.kickDue.Swap(false) {
+		s.eng.Kick()
+	}
 }
 
 // Start recovers the data directory and begins to serve. The error is one clear line.
@@ -210,7 +220,7 @@ func (s *Server) setCommandConfig(c *command.Config) {
 func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
 	l := ListenConfig{
 		Bind: s.cfg.Words("bind"), Port: int(s.cfg.Int("port")), TLSPort: int(s.cfg.Int("tls-port")),
-		UnixSocket: s.cfg.Text("unixsocket"), UnixPerm: fileMode(s.cfg.Int("unixsocketperm")),
+		UnixSocket: s.cfg.Text("unixsocket"), UnixPerm: os.FileMode(s.cfg.Int("unixsocketperm")),
 		Backlog: int(s.cfg.Int("tcp-backlog")), KeepAlive: time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second,
 	}
 	if s.anyPort {
@@ -221,7 +231,7 @@ func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
 		l.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil }}
 	}
 	return NetworkConfig{
-		Listen: l, Logger: log, Loops: int(s.cfg.Int("io-threads")), Accept: s.newSession,
+		Listen: l, Logger: log, Loops: int(s.cfg.Int("io-threads")), Accept: s.newSession, BatchEnd: s.batchEnd,
 		ProtectedMode: func() bool { return s.cfg.Bool("protected-mode") && *s.password.Load() == "" },
 		MaxClients:    int(s.cfg.Int("maxclients")), IdleTimeout: time.Duration(s.cfg.Int("timeout")) * time.Second,
 		MaxBulk: s.cfg.Int("proto-max-bulk-len"), MaxBuffer: s.cfg.Int("client-query-buffer-limit"),

@@ -170,7 +170,11 @@ func (s *session) unlock() {
 	}
 	s.locked = false
 	seen := s.eng.Seen()
-	s.eng.Unlock()
+	if s.offLoop {
+		s.eng.Unlock()
+	} else if s.eng.UnlockQuietly() {
+		s.srv.kickDue.Store(true) // by batchEnd, once for all connections of this turn
+	}
 	if seen > 0 {
 		s.conn.Hold(int64(seen))
 	}
@@ -204,6 +208,9 @@ func (s *session) step(args [][]byte, mayWait bool) (handOff bool) {
 		s.enqueue(spec, args)
 		s.finishReply(start)
 		return false
+	}
+	if s.lastCmd.Load() != spec {
+		s.lastCmd.Store(spec)
 	}
 	errs := w.Errors()
 	if spec.Handler != nil {
@@ -329,9 +336,6 @@ func (s *session) account(spec *command.Spec, args [][]byte, start, errs int) {
 	}
 	if s.srv.monitorHub.active.Load() && spec.Flags&(command.FlagSkipMonitor|command.FlagAdmin) == 0 {
 		s.srv.monitorHub.feed(s, spec, args)
-	}
-	if s.lastCmd.Load() != spec {
-		s.lastCmd.Store(spec)
 	}
 	s.finishReply(start)
 }

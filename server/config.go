@@ -47,7 +47,7 @@ const (
 	secret
 	// own: a directive of Holdfast that Redis does not have.
 	own
-	// multi: several lines of a file add up (save, client-output-buffer-limit).
+	// multi: several lines of a file add up (save, client-output-buffer-limit); REWRITE may write several.
 	multi
 )
 
@@ -363,12 +363,12 @@ func (c *Config) load(name string, words []string) error {
 	}
 	d := &c.table[i]
 	old := c.mu.vals[i].text
-	if d.has(multi) && !c.mu.given[i] && d.name == "save" {
-		old = "" // the first save line replaces the default
-	}
 	v, err := d.value(words, old)
 	if err != nil {
 		return err
+	}
+	if d.name == "save" && c.mu.given[i] && old != "" && v.text != "" {
+		v.text = old + " " + v.text // the first save line replaces the default, the others add to it
 	}
 	c.mu.vals[i], c.mu.given[i] = v, true
 	return nil

@@ -411,7 +411,7 @@ func (c *Config) rewritten(old string) string {
 				continue
 			}
 			if !signed {
-				lines, signed = append(lines, rewriteSignature), true
+				lines, signed = append(lines, "", rewriteSignature), true
 			}
 			lines = append(lines, line)
 		}

@@ -15,7 +15,7 @@ import (
 // savePoint is one "after seconds, if at least changes writes happened".
 type savePoint struct{ seconds, changes int64 }
 
-// parseSave parses "seconds changes …" or "" (none). Several lines add up.
+// parseSave parses "seconds changes …" or "" (none).
 func parseSave(words []string, old string) (string, error) {
 	bad := errors.New("Invalid save parameters")
 	if len(words) == 1 && words[0] == "" {
@@ -36,7 +36,7 @@ func parseSave(words []string, old string) (string, error) {
 	return strings.Join(out, " "), nil
 }
 
-// parseSaveLine is parseSave for one line of a file: lines add up.
+// savePoints parses the canonical text of save.
 func savePoints(text string) []savePoint {
 	words := strings.Fields(text)
 	var out []savePoint
@@ -151,8 +151,11 @@ func plainLine(name, text string) []string {
 	return []string{name + " " + text}
 }
 
-// parseReplicaOf parses "host port" or "no one".
+// parseReplicaOf parses "host port", or "no one" and "" for none.
 func parseReplicaOf(words []string, _ string) (string, error) {
+	if len(words) == 1 && words[0] == "" {
+		return "", nil
+	}
 	if len(words) != 2 {
 		return "", errWrongArgCount
 	}

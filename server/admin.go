@@ -390,7 +390,13 @@ func sleep(ctx context.Context, d time.Duration, forever bool) {
 	}
 }
 
-func (s *session) cmdLolwut(_ [][]byte) {
+func (s *session) cmdLolwut(args [][]byte) {
+	if len(args) > 2 && isWord(args[1], "version") {
+		if _, ok := command.ParseInt(args[2]); !ok {
+			s.conn.Out().Error(reply.NotInt)
+			return
+		}
+	}
 	const art = "   .-----------.\n   |  .-----.  |\n   |  | [ ] |  |\n   |  '-----'  |\n   '-----------'\n"
 	s.conn.Out().Verbatim("txt", art+"Holdfast "+Version+" (Redis ver. "+redisVersion+")\n")
 }

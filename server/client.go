@@ -262,7 +262,7 @@ func (s *session) cmdClientReply(args [][]byte) {
 func (s *session) cmdClientPause(args [][]byte) {
 	w := s.conn.Out()
 	if len(args) > 4 {
-		w.Error(reply.Syntax)
+		w.Error(fmt.Sprintf(reply.SubcommandSyntaxF, cString(args[1]), "CLIENT"))
 		return
 	}
 	onlyWrites := false

@@ -41,7 +41,7 @@ func (s *session) cmdCommandInfo(args [][]byte) {
 		if spec := s.named(name); spec != nil {
 			writeCommandInfo(w, spec)
 		} else {
-			w.NullArray()
+			w.Null()
 		}
 	}
 }
@@ -225,7 +225,7 @@ func (s *session) cmdCommandList(args [][]byte) {
 			}
 		}
 	}
-	w.Set(len(names))
+	w.Array(len(names))
 	for _, n := range names {
 		w.BulkString(n)
 	}

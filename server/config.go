@@ -384,9 +384,8 @@ func (c *Config) Get(patterns []string, match func(pattern, name string) bool) [
 	defer c.mu.RUnlock()
 	found := map[string]int{}
 	for _, p := range patterns {
-		p = strings.ToLower(p)
 		if !strings.ContainsAny(p, "*?[") {
-			if i, ok := c.byName[p]; ok {
+			if i, ok := c.byName[strings.ToLower(p)]; ok {
 				found[p] = i
 			}
 			continue

@@ -167,7 +167,7 @@ func (s *session) refuse(spec *command.Spec, text string, start int) {
 	}
 	w := s.conn.Out()
 	if spec != nil && spec.Name == "exec" && s.multi.active {
-		w.Error(fmt.Sprintf(reply.ExecAbortF, text))
+		w.Error(fmt.Sprintf(reply.ExecAbortF, strings.TrimPrefix(text, "ERR ")))
 		s.discard()
 	} else {
 		w.Error(text)

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/holdfast-db/holdfast/server/command"
+	"github.com/holdfast-db/holdfast/server/keyspace"
+	"github.com/holdfast-db/holdfast/snapshot"
+	"github.com/holdfast-db/holdfast/wal"
+)
+
+// counters are under the executor lock.
+type counters struct {
+	coldLoads    int64
+	unloaded     int64
+	backPressure int64
+	blocked      int64
+}
+
+// DBStats are one database's counts.
+type DBStats struct {
+	Keys, Expires, Resident int
+}
+
+// Stats is what INFO shows of the engine.
+type Stats struct {
+	DBs          []DBStats
+	UsedBytes    int64
+	DirtyBytes   int64
+	DirtyObjects int64
+	ColdLoads    int64 // keys read from the store before a command
+	ColdInLock   int64 // keys read from the store under the executor lock
+	Unloaded     int64
+	BackPressure int64 // writes that waited for a checkpoint
+	Blocked      int64 // clients waiting for a key
+	Expired      int64
+	Evicted      int64
+	MaxHold      time.Duration // longest hold of the executor lock since the last call with reset
+	Watching     int
+
+	First, Durable, End wal.Offset
+	ReplID              string
+	Checkpoint          CheckpointInfo
+	Log                 wal.Metrics
+	Store               snapshot.Metrics
+	DiskFull            bool
+}
+
+// Stats gathers figures.
+func (e *Engine) Stats() Stats {
+	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(), Store: e.store.Metrics(),
+		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.full.Load()}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.ks.NumDBs() {
+		db := e.ks.DB(i)
+		s.DBs = append(s.DBs, DBStats{db.Resident() + db.Cold(), db.Expires(), db.Resident()})
+	}
+	s.End = e.logEnd
+	s.UsedBytes = e.ks.Used()
+	s.DirtyBytes, s.DirtyObjects = e.ks.Dirty()
+	s.ColdLoads, s.ColdInLock, s.Unloaded = e.stats.coldLoads, e.ks.ColdInLock, e.stats.unloaded
+	s.BackPressure, s.Blocked = e.stats.backPressure, e.stats.blocked
+	s.Expired, s.Evicted = e.ks.Expired, e.evicted
+	s.MaxHold = time.Duration(e.maxHold.ns)
+	s.Watching = len(e.watched)
+	return s
+}
+
+// ResetStats sets the counters to zero (CONFIG RESETSTAT).
+func (e *Engine) ResetStats() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	blocked := e.stats.blocked
+	e.stats = counters{blocked: blocked}
+	e.ks.Expired, e.evicted, e.maxHold.ns, e.ks.ColdInLock = 0, 0, 0, 0
+}
+
+// --- what CONFIG SET changes
+
+// SetFsync changes the fsync policy.
+func (e *Engine) SetFsync(p wal.Policy) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.policy.Store(int32(p))
+	e.log.SetPolicy(p)
+}
+
+// SetMaxMemory changes the budget in bytes; 0 = none.
+func (e *Engine) SetMaxMemory(n int64) { e.limits.MaxMemory.Store(n) }
+
+// SetCheckpointLogBytes changes the length of log that starts a checkpoint.
+func (e *Engine) SetCheckpointLogBytes(n int64) { e.limits.CheckpointLogBytes.Store(n) }
+
+// SetCheckpointInterval changes the time after which a checkpoint starts.
+func (e *Engine) SetCheckpointInterval(d time.Duration) { e.limits.CheckpointInterval.Store(int64(d)) }
+
+// SetDirtyBytes changes the bound of dirty bytes.
+func (e *Engine) SetDirtyBytes(n int64) { e.limits.DirtyBytes.Store(n) }
+
+// SetCommandConfig changes what handlers know of the configuration.
+func (e *Engine) SetCommandConfig(fn func(c *command.Config)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fn(&e.conf)
+}
+
+// SetLimits changes the encoding thresholds; they apply to what is changed from then on.
+func (e *Engine) SetLimits(fn func(l *keyspace.Limits)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fn(e.opts.Limits)
+}

@@ -15,7 +15,8 @@ func AppendDump(dst []byte, value []byte) []byte {
 
 // VerifyDump checks a DUMP payload as Redis's verifyDumpPayload does and returns the type and the bytes after the type
 // byte (aliasing payload). ErrVersion, ErrChecksum and ErrTruncated are what clients see as
-// "DUMP payload version or checksum are wrong". Unlike in a file, a checksum of 0 does not mean unchecked.
+// "DUMP payload version or checksum are wrong"; any other error is "Bad data format". Unlike in a file, a checksum of 0
+// does not mean unchecked. Redis ignores bytes behind the value, so what DecodeValue leaves over is no error.
 func VerifyDump(payload []byte) (typ Type, value []byte, err error) {
 	if len(payload) < dumpTrailer {
 		return 0, nil, ErrTruncated
@@ -28,7 +29,7 @@ func VerifyDump(payload []byte) (typ Type, value []byte, err error) {
 		return 0, nil, ErrChecksum
 	}
 	if len(body) == 0 {
-		return 0, nil, ErrTruncated
+		return 0, nil, corrupt("payload without a value")
 	}
 	return Type(body[0]), body[1:], nil
 }

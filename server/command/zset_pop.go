@@ -1,0 +1,144 @@
+package command
+
+import (
+	"github.com/holdfast-db/holdfast/server/keyspace"
+	"github.com/holdfast-db/holdfast/server/reply"
+)
+
+// Popping from sorted sets. See list_move.go for how blocking commands work.
+
+var (
+	verbZPopMin = []byte("ZPOPMIN")
+	verbZPopMax = []byte("ZPOPMAX")
+)
+
+func zpopVerb(largest bool) []byte {
+	if largest {
+		return verbZPopMax
+	}
+	return verbZPopMin
+}
+
+func cmdZPopMin(c *Ctx) { c.zpop(false) }
+func cmdZPopMax(c *Ctx) { c.zpop(true) }
+
+func (c *Ctx) zpop(largest bool) {
+	if len(c.Args) > 3 {
+		c.W.Error(reply.Syntax)
+		return
+	}
+	count, counted := int64(1), len(c.Args) == 3
+	if counted {
+		var ok bool
+		if count, ok = c.parsePositive(c.Args[2]); !ok {
+			return
+		}
+	}
+	z, o, ok := c.lookupZSet(c.Args[1])
+	switch {
+	case !ok:
+	case z == nil || count == 0:
+		c.W.Array(0)
+	default:
+		s := popSpan(z, count, largest)
+		emit := c.flatPair
+		if counted && c.W.Proto() == 3 {
+			c.W.Array(s.len())
+			emit = c.nestedPair
+		} else {
+			c.W.Array(2 * s.len())
+		}
+		s.each(z, largest, emit)
+		c.removeSpan(z, o, s)
+		c.Changed()
+	}
+}
+
+// popSpan returns the count first or last ranks.
+func popSpan(z *keyspace.ZSet, count int64, largest bool) span {
+	n := int(min(count, int64(z.Len())))
+	if largest {
+		return span{z.Len() - n, z.Len() - 1}
+	}
+	return span{0, n - 1}
+}
+
+func cmdBZPopMin(c *Ctx) { c.blockingZPop(false) }
+func cmdBZPopMax(c *Ctx) { c.blockingZPop(true) }
+
+func (c *Ctx) blockingZPop(largest bool) {
+	last := len(c.Args) - 1
+	timeout, ok := c.parseTimeout(c.Args[last])
+	if !ok {
+		return
+	}
+	keys := c.Args[1:last]
+	for _, key := range keys {
+		z, o, ok := c.lookupZSet(key)
+		if !ok {
+			return
+		}
+		if z == nil {
+			continue
+		}
+		s := popSpan(z, 1, largest)
+		c.W.Array(3)
+		c.W.Bulk(key)
+		s.each(z, largest, c.flatPair)
+		c.removeSpan(z, o, s)
+		c.Effect(zpopVerb(largest), key)
+		return
+	}
+	c.blockOrNull(keys, timeout)
+}
+
+func cmdZMPop(c *Ctx) {
+	if _, served, ok := c.zpopFirst(1); ok && !served {
+		c.W.NullArray()
+	}
+}
+
+func cmdBZMPop(c *Ctx) {
+	timeout, ok := c.parseTimeout(c.Args[1])
+	if !ok {
+		return
+	}
+	if keys, served, ok := c.zpopFirst(2); ok && !served {
+		c.blockOrNull(keys, timeout)
+	}
+}
+
+// zpopFirst does ZMPOP, whose number of keys stands in Args[at]. ok is false if an error was replied.
+func (c *Ctx) zpopFirst(at int) (keys [][]byte, served, ok bool) {
+	keys, next, ok := c.parseNumKeys(at)
+	if !ok {
+		return nil, false, false
+	}
+	largest := equalFold(c.Args[next], "max")
+	if !largest && !equalFold(c.Args[next], "min") {
+		c.W.Error(reply.Syntax)
+		return nil, false, false
+	}
+	count, ok := c.parsePopCount(next + 1)
+	if !ok {
+		return nil, false, false
+	}
+	for _, key := range keys {
+		z, o, ok := c.lookupZSet(key)
+		if !ok {
+			return nil, false, false
+		}
+		if z == nil {
+			continue
+		}
+		s := popSpan(z, count, largest)
+		c.W.Array(2)
+		c.W.Bulk(key)
+		c.W.Array(s.len())
+		s.each(z, largest, c.nestedPair)
+		c.removeSpan(z, o, s)
+		c.effectCounted(zpopVerb(largest), key, s.len())
+		return nil, true, true
+	}
+	return keys, false, true
+}

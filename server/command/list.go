@@ -255,14 +255,17 @@ func cmdLTrim(c *Ctx) {
 	}
 	if l != nil {
 		from, to := clampRange(start, stop, l.Len())
-		if from > to {
+		switch to - from + 1 {
+		case 0:
 			c.DB.DeleteObject(o)
-		} else {
+			c.Changed()
+		case l.Len():
+		default:
 			c.DB.Touch(o)
 			l.RemoveRange(to+1, l.Len()-to-1)
 			l.RemoveRange(0, from)
+			c.Changed()
 		}
-		c.Changed()
 	}
 	c.W.OK()
 }

@@ -163,48 +163,51 @@ func (c *Ctx) blockOrNull(keys [][]byte, timeout int64) {
 	c.W.NullArray()
 }
 
-func cmdLMPop(c *Ctx) {
-	if _, served, ok := c.popFirst(1); ok && !served {
-		c.W.NullArray()
-	}
-}
+func cmdLMPop(c *Ctx)  { c.popFirst(1, false) }
+func cmdBLMPop(c *Ctx) { c.popFirst(2, true) }
 
-func cmdBLMPop(c *Ctx) {
-	timeout, ok := c.parseTimeout(c.Args[1])
+// popFirst does LMPOP, whose number of keys stands in Args[at]; if blocking, Args[1] is the timeout, which Redis looks at
+// last.
+func (c *Ctx) popFirst(at int, blocking bool) {
+	keys, next, ok := c.parseNumKeys(at)
 	if !ok {
 		return
 	}
-	if keys, served, ok := c.popFirst(2); ok && !served {
-		c.blockOrNull(keys, timeout)
-	}
-}
-
-// popFirst does LMPOP, whose number of keys stands in Args[at]. ok is false if an error was replied.
-func (c *Ctx) popFirst(at int) (keys [][]byte, served, ok bool) {
-	keys, next, ok := c.parseNumKeys(at)
-	if !ok {
-		return nil, false, false
-	}
 	left, ok := c.parseEnd(c.Args[next])
 	if !ok {
-		return nil, false, false
+		return
 	}
 	count, ok := c.parsePopCount(next + 1)
 	if !ok {
-		return nil, false, false
+		return
+	}
+	timeout := int64(0)
+	if blocking {
+		if timeout, ok = c.parseTimeout(c.Args[1]); !ok {
+			return
+		}
 	}
 	for _, key := range keys {
 		l, o, ok := c.lookupList(key)
 		if !ok {
-			return nil, false, false
+			return
 		}
 		if l != nil {
 			c.W.Array(2)
 			c.W.Bulk(key)
 			n := c.replyPopped(l, o, left, count)
 			c.effectCounted(popVerb(left), key, n)
-			return nil, true, true
+			return
 		}
 	}
-	return keys, false, true
+	c.endPopFirst(keys, timeout, blocking)
+}
+
+// endPopFirst ends a command of the MPOP family that found nothing.
+func (c *Ctx) endPopFirst(keys [][]byte, timeout int64, blocking bool) {
+	if blocking {
+		c.blockOrNull(keys, timeout)
+		return
+	}
+	c.W.NullArray()
 }

@@ -115,7 +115,7 @@ func (c *Ctx) zadd(mode zaddMode, at int) {
 		if o != nil && added+updated == 0 {
 			c.DB.Touch(o)
 		}
-		z.Set(m, score)
+		z.Set(m, storedScore(score))
 		if exists {
 			updated++
 		} else {
@@ -127,6 +127,10 @@ func (c *Ctx) zadd(mode zaddMode, at int) {
 	}
 	c.replyZAdd(mode, added, updated, score, set)
 }
+
+// storedScore is the form in which a score is kept: without a negative zero. Redis drops the sign in small sets, where it
+// stores an integer, and keeps it in large ones; what is kept here must not depend on the limit between them (D1).
+func storedScore(s float64) float64 { return s + 0 }
 
 func (c *Ctx) replyZAdd(mode zaddMode, added, updated int64, score float64, set bool) {
 	switch {

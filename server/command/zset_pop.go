@@ -92,41 +92,35 @@ func (c *Ctx) blockingZPop(largest bool) {
 	c.blockOrNull(keys, timeout)
 }
 
-func cmdZMPop(c *Ctx) {
-	if _, served, ok := c.zpopFirst(1); ok && !served {
-		c.W.NullArray()
-	}
-}
+func cmdZMPop(c *Ctx)  { c.zpopFirst(1, false) }
+func cmdBZMPop(c *Ctx) { c.zpopFirst(2, true) }
 
-func cmdBZMPop(c *Ctx) {
-	timeout, ok := c.parseTimeout(c.Args[1])
-	if !ok {
-		return
-	}
-	if keys, served, ok := c.zpopFirst(2); ok && !served {
-		c.blockOrNull(keys, timeout)
-	}
-}
-
-// zpopFirst does ZMPOP, whose number of keys stands in Args[at]. ok is false if an error was replied.
-func (c *Ctx) zpopFirst(at int) (keys [][]byte, served, ok bool) {
+// zpopFirst does ZMPOP, whose number of keys stands in Args[at]; if blocking, Args[1] is the timeout, which Redis looks
+// at last.
+func (c *Ctx) zpopFirst(at int, blocking bool) {
 	keys, next, ok := c.parseNumKeys(at)
 	if !ok {
-		return nil, false, false
+		return
 	}
 	largest := equalFold(c.Args[next], "max")
 	if !largest && !equalFold(c.Args[next], "min") {
 		c.W.Error(reply.Syntax)
-		return nil, false, false
+		return
 	}
 	count, ok := c.parsePopCount(next + 1)
 	if !ok {
-		return nil, false, false
+		return
+	}
+	timeout := int64(0)
+	if blocking {
+		if timeout, ok = c.parseTimeout(c.Args[1]); !ok {
+			return
+		}
 	}
 	for _, key := range keys {
 		z, o, ok := c.lookupZSet(key)
 		if !ok {
-			return nil, false, false
+			return
 		}
 		if z == nil {
 			continue
@@ -138,7 +132,7 @@ func (c *Ctx) zpopFirst(at int) (keys [][]byte, served, ok bool) {
 		s.each(z, largest, c.nestedPair)
 		c.removeSpan(z, o, s)
 		c.effectCounted(zpopVerb(largest), key, s.len())
-		return nil, true, true
+		return
 	}
-	return keys, false, true
+	c.endPopFirst(keys, timeout, blocking)
 }

@@ -30,9 +30,15 @@ const (
 func (a aggregate) apply(x, y float64) float64 {
 	switch a {
 	case aggregateMin:
-		return min(x, y)
+		if y < x {
+			return y
+		}
+		return x
 	case aggregateMax:
-		return max(x, y)
+		if y > x {
+			return y
+		}
+		return x
 	}
 	if s := x + y; !math.IsNaN(s) {
 		return s
@@ -100,6 +106,7 @@ type zalgebra struct {
 	sources    []zsource
 	agg        aggregate
 	withScores bool
+	store      bool
 	limit      int64 // ZINTERCARD; 0 = none
 }
 
@@ -114,7 +121,7 @@ const (
 // parseZAlgebra parses the command whose number of keys stands in Args[at]. As in Redis, a key of the wrong type comes
 // before an option that is wrong.
 func (c *Ctx) parseZAlgebra(at int, op zop, form zform) (a zalgebra, ok bool) {
-	a.op = op
+	a.op, a.store = op, form == zformStore
 	n, ok := c.ParseInt(c.Args[at])
 	if !ok {
 		return a, false
@@ -205,6 +212,14 @@ next:
 	}
 }
 
+// kept is storedScore for what is stored. A reply shows the sign of zero, as Redis's does.
+func (a *zalgebra) kept(s float64) float64 {
+	if a.store {
+		return storedScore(s)
+	}
+	return s
+}
+
 // result computes the combination.
 func (a *zalgebra) result(limits *keyspace.Limits) *keyspace.ZSet {
 	out := keyspace.NewZSet(limits)
@@ -216,12 +231,12 @@ func (a *zalgebra) result(limits *keyspace.Limits) *keyspace.ZSet {
 				if old, ok := out.Score(m); ok {
 					s = a.agg.apply(old, s)
 				}
-				out.Set(m, s)
+				out.Set(m, a.kept(s))
 			}
 		}
 	case zopInter:
 		for m, s := range a.intersection {
-			out.Set(m, s)
+			out.Set(m, a.kept(s))
 		}
 	case zopDiff:
 		a.difference(limits, out)
@@ -253,7 +268,7 @@ next:
 				continue next
 			}
 		}
-		out.Set(m, s)
+		out.Set(m, a.kept(s))
 	}
 }
 

@@ -73,6 +73,10 @@ type wire struct {
 func dial(t testing.TB, addr string) *wire {
 	c, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
+	return newWire(t, c)
+}
+
+func newWire(t testing.TB, c net.Conn) *wire {
 	t.Cleanup(func() { _ = c.Close() }) // closed already by some tests
 	return &wire{t, c, bufio.NewReader(c)}
 }

@@ -240,16 +240,18 @@ func cmdHIncrBy(c *Ctx) {
 
 // cmdHIncrByFloat has its sum as its effect, so that a replica with another floating point unit gets the same (D1).
 func cmdHIncrByFloat(c *Ctx) {
-	h, o, ok := c.lookupHash(c.Args[1])
-	if !ok {
-		return
-	}
+	o := c.Lookup(c.Args[1])
 	var old []byte
-	if h != nil {
-		old, _ = h.Get(c.Args[2])
+	if o != nil && o.Type() == keyspace.TypeHash {
+		old, _ = o.Hash().Get(c.Args[2])
 	}
 	sum, ok := c.incrByFloat(old, c.Args[3])
 	if !ok {
+		return
+	}
+	// An increment that is no number comes before a wrong type, as in Redis.
+	if o != nil && o.Type() != keyspace.TypeHash {
+		c.W.Error(reply.WrongType)
 		return
 	}
 	c.writeHash(c.Args[1], o).Set(c.Args[2], sum)

@@ -71,7 +71,7 @@ func (c *Ctx) beginElementScan(t keyspace.Type) (s elementScan, ok bool) {
 }
 
 func (s *elementScan) matches(m []byte) bool {
-	return s.pattern == nil || globMatch(s.pattern, m, false)
+	return s.pattern == nil || globMatch(s.pattern, m)
 }
 
 // endElementScan completes the reply. The cursor stands before the elements but is known after them.

@@ -9,11 +9,7 @@ import (
 	"github.com/holdfast-db/holdfast/server/reply"
 )
 
-var (
-	verbSRem   = []byte("SREM")
-	verbDel    = []byte("DEL")
-	verbUnlink = []byte("UNLINK")
-)
+var verbSRem = []byte("SREM")
 
 // lookupSet returns the set of key; nil with ok if there is none, ok=false if WRONGTYPE was replied.
 func (c *Ctx) lookupSet(key []byte) (s *keyspace.Set, o *keyspace.Object, ok bool) {

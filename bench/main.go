@@ -1,0 +1,149 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// benchmark is one thing that Main can do. define declares its flags and returns what runs it when they are parsed.
+type benchmark struct {
+	name, help string
+	report     bool // writes docs/bench/NAME.md
+	define     func(fs *flag.FlagSet) func(ctx context.Context, e *env) error
+}
+
+func benchmarks() []benchmark {
+	return []benchmark{
+		{name: "kill", help: "kill -9 a server under load, again and again: what was acknowledged must be there", define: defineKill},
+		{name: "redis", help: "redis-benchmark against both servers, in turn", report: true, define: defineRedis},
+	}
+}
+
+// env is what a running benchmark has.
+type env struct {
+	out      io.Writer
+	binary   string // Holdfast's program; "" = this one
+	servers  []Kind
+	seed     uint64
+	output   string   // where the report goes; "" = nowhere
+	command  []string // what makes this run again
+	policy   string   // appendfsync, if the benchmark has one policy
+	keepData bool
+}
+
+// Main runs `holdfast bench ARGS` and returns the exit status: 0, 1 if the benchmark failed, 2 for wrong usage.
+func Main(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 || slices.Contains([]string{"help", "-h", "--help"}, args[0]) {
+		fmt.Fprint(stderr, Usage())
+		return 2
+	}
+	i := slices.IndexFunc(benchmarks(), func(b benchmark) bool { return b.name == args[0] })
+	if i < 0 {
+		fmt.Fprintf(stderr, "holdfast bench: unknown benchmark %q\n\n%s", args[0], Usage())
+		return 2
+	}
+	b := benchmarks()[i]
+	e := &env{out: stdout, command: args}
+	fs := flag.NewFlagSet("holdfast bench "+b.name, flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
+	servers := fs.String("servers", "redis,holdfast", "which `servers`, in this order")
+	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, printed)")
+	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
+	if b.report {
+		fs.StringVar(&e.output, "o", filepath.Join("docs", "bench", b.name+".md"), "`file` of the report; empty for none")
+	}
+	run := b.define(fs)
+	if err := fs.Parse(args[1:]); err != nil {
+		return 2
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(stderr, "holdfast bench %s: unexpected argument %q\n", b.name, fs.Arg(0))
+		return 2
+	}
+	for _, s := range list(*servers) {
+		if k := Kind(s); k != Redis && k != Holdfast {
+			fmt.Fprintf(stderr, "holdfast bench %s: unknown server %q; there are redis and holdfast\n", b.name, s)
+			return 2
+		}
+		e.servers = append(e.servers, Kind(s))
+	}
+	if e.seed == 0 {
+		e.seed = rand.Uint64()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, e); err != nil {
+		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
+		return 1
+	}
+	return 0
+}
+
+// Usage lists the benchmarks.
+func Usage() string {
+	var b strings.Builder
+	b.WriteString("usage: holdfast bench NAME [flags]; holdfast bench NAME -h lists the flags\n\n")
+	for _, x := range benchmarks() {
+		fmt.Fprintf(&b, "  %-12s %s\n", x.name, x.help)
+	}
+	return b.String()
+}
+
+// list splits a flag at its commas.
+func list(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// spec describes a server of a kind for this run.
+func (e *env) spec(kind Kind, dir string, args ...string) Spec {
+	s := Spec{Kind: kind, Dir: dir, Args: args}
+	if kind == Holdfast {
+		s.Binary = e.binary
+	}
+	return s
+}
+
+// policyArgs are the directives that make a server durable in a way that compares: both write a log with the same fsync
+// policy. Redis rewrites its log by itself only in the benchmarks that ask for it.
+func policyArgs(kind Kind, policy string) []string {
+	args := []string{"--appendfsync", policy}
+	if kind == Redis {
+		args = append(args, "--appendonly", "yes", "--auto-aof-rewrite-percentage", "0")
+	}
+	return args
+}
+
+// withServer starts a server on an empty directory, calls fn, stops the server and removes the directory.
+func (e *env) withServer(ctx context.Context, kind Kind, args []string, fn func(p *Process) error) (err error) {
+	dir, remove, err := tempDir()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.cleanUp(dir, remove, err)) }()
+	p, err := Start(ctx, e.spec(kind, dir, args...))
+	if err != nil {
+		return err
+	}
+	// What the server has is thrown away: no need to let it end in order.
+	defer func() { err = errors.Join(err, p.Kill()) }()
+	return fn(p)
+}
+
+// cleanUp removes a data directory, or says where it is if the run failed and is to be looked at.
+func (e *env) cleanUp(dir string, remove func() error, failed error) error {
+	if failed != nil && e.keepData {
+		fmt.Fprintf(e.out, "data left in %s\n", dir)
+		return nil
+	}
+	return remove()
+}

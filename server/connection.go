@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
 	"strings"
@@ -183,11 +184,11 @@ func (s *session) cmdACLUsers(_ [][]byte) {
 func (s *session) cmdACLList(_ [][]byte) {
 	w := s.conn.Out()
 	w.Array(1)
-	pass := "nopass"
-	if *s.srv.password.Load() != "" {
-		pass = "#(requirepass)"
+	rules := "nopass"
+	if pass := *s.srv.password.Load(); pass != "" {
+		rules = fmt.Sprintf("#%x", sha256.Sum256([]byte(pass)))
 	}
-	w.BulkString("user " + defaultUser + " on " + pass + " ~* &* +@all")
+	w.BulkString("user " + defaultUser + " on " + rules + " ~* &* +@all")
 }
 
 func (s *session) cmdACLCat(args [][]byte) {

@@ -120,6 +120,7 @@ var scripts = map[string]string{
 		client getname
 		acl whoami
 		acl users
+		acl list
 		lolwut version x
 		quit`,
 	"transactions": `
@@ -389,7 +390,7 @@ func TestAuth(t *testing.T) {
 	a, b := dial(t, theirs), dial(t, ours)
 	for _, line := range []string{"ping", "get k", "nosuch", "get", "client setname x", "hello", "hello 3", "hello 2 setname x", "auth wrong",
 		"auth default wrong", "auth bob secret", "hello 3 auth default wrong", "hello 3 auth bob secret", "auth secret", "ping",
-		"reset", "ping", "auth default secret", "ping", "config set requirepass other", "ping", "config get requirepass", "reset", "auth secret", "auth other", "ping"} {
+		"reset", "ping", "auth default secret", "ping", "config set requirepass other", "ping", "config get requirepass", "acl list", "reset", "auth secret", "auth other", "ping"} {
 		require.Equal(t, a.line(line), b.line(line), line)
 	}
 	// Before AUTH the limits of framing are tight.

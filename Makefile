@@ -2,10 +2,10 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke fuzz crash kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint clean
+.PHONY: help build test race lint fuzz-smoke fuzz crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 build: ## build ./holdfast
 	$(GO) build -o holdfast ./cmd/holdfast
@@ -23,6 +23,22 @@ lint: ## gofmt, go vet, house rules
 
 crash: ## crash before every single write, both policies (long)
 	HOLDFAST_CRASH_STRIDE=1 $(GO) test -timeout 60m -run 'Crash' ./wal ./snapshot ./server/engine
+
+kill: build ## kill -9 a loaded server 20 times, then check its data (CI)
+	./holdfast bench kill -cycles 20
+
+bench-kill: build ## the same 200 times
+	./holdfast bench kill -cycles 200
+
+clients: ## go-redis, python-redis, node-redis, ioredis, redis-cli and redis-benchmark against Holdfast, and against redis-server
+	cd server/servertest/clients && npm ci --no-audit --no-fund
+	HOLDFAST_CLIENTS=1 $(GO) test -count=1 -run 'TestClients' ./server/servertest
+
+bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint: build ## one measurement, into docs/bench
+	./holdfast bench $(@:bench-%=%) $(FLAGS)
+
+bench: build ## all measurements, each into docs/bench (about an hour)
+	set -e; for b in redis restart cold memory write-amp checkpoint; do ./holdfast bench $$b; done
 
 clean: ## remove what was built
 	rm -f holdfast

@@ -204,7 +204,7 @@ func (s *session) cmdCommandList(args [][]byte) {
 			bit := command.CategoryNamed(strings.ToLower(value))
 			keep = func(spec *command.Spec) bool { return bit != 0 && spec.ACL&bit != 0 }
 		case "pattern":
-			keep = func(spec *command.Spec) bool { return globMatch(value, spec.FullName) }
+			keep = func(spec *command.Spec) bool { return command.MatchName(value, spec.FullName) }
 		default:
 			w.Error(reply.Syntax)
 			return

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 
+	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/reply"
 )
 
@@ -13,7 +14,7 @@ func (s *session) cmdConfigGet(args [][]byte) {
 	for _, a := range args[2:] {
 		patterns = append(patterns, string(a))
 	}
-	pairs := s.srv.cfg.Get(patterns, globMatch)
+	pairs := s.srv.cfg.Get(patterns, command.MatchName)
 	w := s.conn.Out()
 	w.Map(len(pairs))
 	for _, p := range pairs {

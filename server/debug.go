@@ -76,7 +76,10 @@ func (s *session) debugDigestValue(keys [][]byte) {
 			return
 		}
 		s.eng.Lock()
-		sum := command.DigestValue(s.eng.DB(s.cl.DB), key)
+		var sum [20]byte
+		if o := s.eng.DB(s.cl.DB).Get(key); o != nil {
+			sum = command.ValueDigest(o)
+		}
 		s.eng.Unlock()
 		w.Simple(fmt.Sprintf("%x", sum))
 	}

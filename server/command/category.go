@@ -1,5 +1,7 @@
 package command
 
+import "strings"
+
 // AllCategories returns the names of the ACL categories, without the '@'.
 func AllCategories() []string { return catNames[:] }
 
@@ -14,4 +16,9 @@ func CategoryNamed(name string) Categories {
 		}
 	}
 	return 0
+}
+
+// MatchName matches a name (of a command, of a directive) with a pattern of KEYS, ignoring case.
+func MatchName(pattern, name string) bool {
+	return globMatch([]byte(strings.ToLower(pattern)), []byte(strings.ToLower(name)))
 }

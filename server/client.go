@@ -89,7 +89,7 @@ func (s *session) cmdClientList(args [][]byte) {
 			w.Error(fmt.Sprintf(unknownClientTypeF, cString(args[3])))
 			return
 		}
-		keep = func(o *session) bool { return o.conn.Class() == class }
+		keep = func(o *session) bool { return o.class() == class }
 	case len(args) > 3 && isWord(args[2], "id"):
 		want := map[uint64]bool{}
 		for _, a := range args[3:] {
@@ -155,7 +155,7 @@ func (s *session) cmdClientKill(args [][]byte) {
 				w.Error(fmt.Sprintf(unknownClientTypeF, cString(v)))
 				return
 			}
-			filters = append(filters, func(o *session) bool { return o.conn.Class() == class })
+			filters = append(filters, func(o *session) bool { return o.class() == class })
 		case "addr":
 			filters = append(filters, func(o *session) bool { return o.conn.RemoteAddr() == string(v) })
 		case "laddr":

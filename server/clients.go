@@ -119,6 +119,14 @@ func (s *session) describe(now time.Time) string {
 var clientTypes = map[string]ConnClass{"normal": ClassNormal, "master": numClasses, "replica": ClassReplica,
 	"slave": ClassReplica, "pubsub": ClassPubSub}
 
+// class is the client's kind for TYPE filters. A monitor is a normal client, though its output is limited as a replica's.
+func (s *session) class() ConnClass {
+	if s.monitors.Load() {
+		return ClassNormal
+	}
+	return s.conn.Class()
+}
+
 // pauseGate holds clients back for CLIENT PAUSE.
 type pauseGate struct {
 	active atomic.Bool

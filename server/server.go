@@ -65,6 +65,8 @@ type Server struct {
 
 	// kickDue says that something was appended to the log in this turn of an event loop.
 	kickDue  atomic.Bool
+	logFailed atomic.Bool // the log has failed for good: no reply that depends on new writes leaves (A2)
+
 	password atomic.Pointer[string]
 	tls      atomic.Pointer[tls.Config]
 	reset    atomic.Pointer[NetworkStats] // what CONFIG RESETSTAT subtracts
@@ -116,6 +118,13 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	eo.OnDurable = func(off wal.Offset) {
 		if n := durable.Load(); n != nil {
 			n.SetDurable(int64(off))
+		}
+	}
+	eo.OnFailure = func(error) {
+		// Replies that wait for what will never be durable must not leave (A2), and nobody should wait for them.
+		s.logFailed.Store(true)
+		if n := durable.Load(); n != nil {
+			n.Each((*Conn).Close)
 		}
 	}
 	if o.Engine != nil {

@@ -175,8 +175,13 @@ func (s *session) unlock() {
 	} else if s.eng.UnlockQuietly() {
 		s.srv.kickDue.Store(true) // by batchEnd, once for all connections of this turn
 	}
-	if seen > 0 {
-		s.conn.Hold(int64(seen))
+	if seen == 0 {
+		return
+	}
+	s.conn.Hold(int64(seen))
+	if s.srv.logFailed.Load() {
+		s.quit = true
+		s.conn.Close()
 	}
 }
 

@@ -64,7 +64,7 @@ type Server struct {
 	rates      rates
 
 	// kickDue says that something was appended to the log in this turn of an event loop.
-	kickDue  atomic.Bool
+	kickDue   atomic.Bool
 	logFailed atomic.Bool // the log has failed for good: no reply that depends on new writes leaves (A2)
 
 	password atomic.Pointer[string]

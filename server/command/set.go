@@ -379,7 +379,7 @@ func (c *Ctx) storeAlgebra(f setAlgebra) {
 	}
 	out := keyspace.NewSet(c.KS.Limits())
 	for m := range f(c.KS.Limits(), sets, missing) {
-		out.Add(m)
+		out.Add(m) // dst may be one of the sources, so the result is complete before it takes its place
 	}
 	if out.Len() == 0 {
 		c.storeNothing(c.Args[1])

@@ -139,6 +139,9 @@ func (c *Ctx) Effects(each func(args [][]byte)) (n int) {
 	return n
 }
 
+// Verbatim tells whether exactly the command as it was sent goes to the log.
+func (c *Ctx) Verbatim() bool { return c.changed && len(c.effects.cmds) == 0 }
+
 // EffectCount tells how many commands Effects will yield: 0, 1, or more (a transaction in the log).
 func (c *Ctx) EffectCount() int {
 	n := len(c.effects.cmds)

@@ -78,9 +78,6 @@ func (e *Engine) checkAll(ctx context.Context, report func(line string)) (err er
 		return fmt.Errorf("S3: %w", err)
 	}
 	if again := full.Digest(); again != digest {
-		if dbgDump != nil {
-			dbgDump(e, full)
-		}
 		return fmt.Errorf("S3: store and log have digest %x, the whole log has %x: keep the directory, and restore from the log or a copy", digest, again)
 	}
 	report(fmt.Sprintf("S3: store and log after it equal the whole log, digest %s", hex.EncodeToString(digest[:])))
@@ -99,7 +96,5 @@ func (e *Engine) checkRows() (n int, err error) {
 	return n, nil
 }
 
-// Digest is DEBUG DIGEST: Redis's digest of all data. REQUIRES: the lock, or nobody else.
-func (e *Engine) Digest() [20]byte { return command.Digest(e.ks) }
-
-var dbgDump func(a, b *Engine)
+// Digest is a digest of all data and expiries. REQUIRES: the lock, or nobody else.
+func (e *Engine) Digest() [20]byte { return command.StateDigest(e.ks) }

@@ -68,6 +68,9 @@ type Keyspace struct {
 	// OnError is told of a read from the store that failed inside the lock.
 	OnError func(error)
 
+	// MaxMemory is the memory budget in bytes, 0 = none. Only replies depend on it.
+	MaxMemory int64
+
 	// Mutant names a rule that a test leaves out, to see that the crash test finds it; "" in every other case.
 	Mutant string
 
@@ -535,3 +538,31 @@ func (db *DB) Random(r *rand.Rand) *Object {
 	}
 	return found
 }
+
+// CopyFrom sets key to a deep copy of o's value, without its expiry.
+func (db *DB) CopyFrom(o *Object, key []byte) *Object {
+	switch o.typ {
+	case TypeList:
+		return db.Put(key, o.List().Clone())
+	case TypeHash:
+		return db.Put(key, o.Hash().Clone())
+	case TypeSet:
+		return db.Put(key, o.Set().Clone())
+	case TypeZSet:
+		return db.Put(key, o.ZSet().Clone())
+	}
+	n := db.SetString(key, o.String(), false)
+	n.flags |= o.flags & flagRaw
+	return n
+}
+
+// IdleBefore returns how many seconds ago key was used, without using it; 0 if it is not in memory.
+func (db *DB) IdleBefore(key []byte) int64 {
+	if o := db.Peek(key); o != nil {
+		return db.IdleSeconds(o)
+	}
+	return 0
+}
+
+// Budget returns the memory budget in bytes that the engine has announced; 0 = none.
+func (ks *Keyspace) Budget() int64 { return ks.MaxMemory }

@@ -1,0 +1,60 @@
+package command
+
+// connectionSpecs are the commands of this family: arity, flags, keys, categories and tips are those that COMMAND INFO of
+// Redis 7.0 prints.
+var connectionSpecs = []Spec{
+	{
+		Name: "ping", Arity: -1,
+		Flags: FlagFast, ACL: CatFast | CatConnection,
+		Group: "connection", Since: "1.0.0", Complexity: "O(1)",
+		Summary: "Answers.",
+		Tips:    []string{"request_policy:all_shards", "response_policy:all_succeeded"},
+		Handler: cmdPing,
+	},
+	{
+		Name: "echo", Arity: 2,
+		Flags: FlagLoading | FlagStale | FlagFast, ACL: CatFast | CatConnection,
+		Group: "connection", Since: "1.0.0", Complexity: "O(1)",
+		Summary: "Answers with its argument.",
+		Handler: cmdEcho,
+	},
+	{
+		Name: "time", Arity: 1,
+		Flags: FlagLoading | FlagStale | FlagFast, ACL: CatFast,
+		Group: "server", Since: "2.6.0", Complexity: "O(1)",
+		Summary: "Returns the time of the server.",
+		Tips:    []string{"nondeterministic_output"},
+		Handler: cmdTime,
+	},
+	{
+		Name: "dbsize", Arity: 1,
+		Flags: FlagReadonly | FlagFast, ACL: CatKeyspace | CatRead | CatFast,
+		Group: "server", Since: "1.0.0", Complexity: "O(1)",
+		Summary: "Returns the number of keys.",
+		Tips:    []string{"request_policy:all_shards", "response_policy:agg_sum"},
+		Handler: cmdDBSize,
+	},
+	{
+		Name: "flushdb", Arity: -1,
+		Flags: FlagWrite, ACL: CatKeyspace | CatWrite | CatSlow | CatDangerous,
+		Group: "server", Since: "1.0.0", Complexity: "O(N)",
+		Summary: "Deletes all keys of the database.",
+		Tips:    []string{"request_policy:all_shards", "response_policy:all_succeeded"},
+		Handler: cmdFlushDB,
+	},
+	{
+		Name: "flushall", Arity: -1,
+		Flags: FlagWrite, ACL: CatKeyspace | CatWrite | CatSlow | CatDangerous,
+		Group: "server", Since: "1.0.0", Complexity: "O(N)",
+		Summary: "Deletes all keys of all databases.",
+		Tips:    []string{"request_policy:all_shards", "response_policy:all_succeeded"},
+		Handler: cmdFlushAll,
+	},
+	{
+		Name: "swapdb", Arity: 3,
+		Flags: FlagWrite | FlagFast, ACL: CatKeyspace | CatWrite | CatFast | CatDangerous,
+		Group: "server", Since: "4.0.0", Complexity: "O(N)",
+		Summary: "Exchanges two databases.",
+		Handler: cmdSwapDB,
+	},
+}

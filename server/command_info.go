@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/holdfast-db/holdfast/server/command"
@@ -282,12 +283,25 @@ func (s *session) cmdCommandGetKeysAndFlags(args [][]byte) {
 	for _, i := range keys {
 		w.Array(2)
 		w.Bulk(args[i])
-		writeWords(w, keyFlags(spec, i), "")
+		writeWords(w, keyFlags(spec, args, i), "")
 	}
 }
 
-// keyFlags returns the flags of the key specification that covers argument i.
-func keyFlags(spec *command.Spec, i int) []string {
+// keyFlags returns the flags of the key specification that covers argument i; where they depend on the options, those
+// that the options given make true.
+func keyFlags(spec *command.Spec, args [][]byte, i int) []string {
+	switch spec.Name {
+	case "set":
+		if slices.ContainsFunc(args[min(3, len(args)):], func(a []byte) bool { return isWord(a, "get") }) {
+			return []string{"RW", "access", "update"}
+		}
+		return []string{"OW", "update"}
+	case "bitfield":
+		if !slices.ContainsFunc(args[min(2, len(args)):], func(a []byte) bool { return isWord(a, "set") || isWord(a, "incrby") }) {
+			return []string{"RO", "access"}
+		}
+		return []string{"RW", "access", "update"}
+	}
 	var found *command.KeySpec
 	for k := range spec.KeySpecs {
 		ks := &spec.KeySpecs[k]

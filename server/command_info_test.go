@@ -13,6 +13,9 @@ import (
 // newer are rows that Redis 7.0.15 does not have: they came with 7.2.
 var newer = map[string]bool{"client|no-touch": true, "client|setinfo": true}
 
+// longer are rows with an option of 7.2, so that they take more arguments.
+var longer = map[string]bool{"zrank": true, "zrevrank": true}
+
 // Each row of the command table is run by exactly one handler.
 func TestEveryCommandHasOneHandler(t *testing.T) {
 	table := command.NewTable()
@@ -105,6 +108,9 @@ func TestCommandInfoLikeRedis(t *testing.T) {
 		require.Len(t, got.items, 10, spec.FullName)
 		for i, what := range []string{"name", "arity", "flags", "first key", "last key", "step", "categories", "tips", "key specifications"} {
 			w, g := want.items[i], got.items[i]
+			if what == "arity" && longer[spec.FullName] {
+				continue
+			}
 			if what == "flags" || what == "categories" {
 				w, g = w.sorted(), g.sorted()
 			}

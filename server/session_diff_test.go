@@ -316,6 +316,9 @@ var scripts = map[string]string{
 		command getkeys get
 		command getkeysandflags get a
 		command getkeysandflags set a b
+		command getkeysandflags set a b ex 1 get
+		command getkeysandflags bitfield a get u8 0
+		command getkeysandflags bitfield a set u8 0 1
 		command info nosuch
 		command info get nosuch config|get
 		command docs nosuch

@@ -41,7 +41,7 @@ var homes = map[string]string{
 // libraries say who may import a library, by prefix of its path; the longest prefix decides.
 var libraries = map[string][]string{
 	"github.com/cockroachdb/pebble/v2":     {"wal", "snapshot"},
-	"github.com/cockroachdb/pebble/v2/vfs": {"wal", "snapshot", "server/engine"},
+	"github.com/cockroachdb/pebble/v2/vfs": {"wal", "snapshot", "server/engine", "server/servertest"},
 	"github.com/tidwall/redcon":            {"server", "server/reply", "bench"},
 }
 

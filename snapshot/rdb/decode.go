@@ -19,7 +19,7 @@ type Sink interface {
 }
 
 // DecodeValue feeds the value of type t at the start of payload (which follows the type byte) to sink and returns what
-// comes after it. Errors: *ErrUnsupportedType, ErrCorrupt, or sink's. Duplicate elements and empty collections are
+// comes after it. Errors: *ErrUnsupportedType, ErrCorrupt (ErrEmpty, ErrTruncated), or sink's. Duplicate elements and empty collections are
 // corrupt, as for Redis's RESTORE; the sink may have received elements before the error.
 func DecodeValue(t Type, payload []byte, sink Sink) (rest []byte, err error) {
 	return decodeBytes(t, payload, sink, true)
@@ -66,7 +66,7 @@ func (d *decoder) value(t Type) error {
 		return err
 	}
 	if d.count == 0 {
-		return corrupt("empty collection")
+		return ErrEmpty
 	}
 	return d.sink.End()
 }

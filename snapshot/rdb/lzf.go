@@ -1,5 +1,7 @@
 package rdb
 
+import "slices"
+
 // decompressLZF appends the n bytes that src (liblzf format) expands to. It grows dst as bytes come out, so that a
 // hostile n allocates nothing.
 //
@@ -7,6 +9,8 @@ package rdb
 //	LLLooooo oooooooo   copy L+2 bytes from o+1 back; L = 7: a byte more of length between the two
 func decompressLZF(dst, src []byte, n uint64) ([]byte, error) {
 	start := len(dst)
+	// Three input bytes make 264 at most, but text shrinks by less than 8 as a rule; append finds the rest.
+	dst = slices.Grow(dst, int(min(n, 8*uint64(len(src)))))
 	for i := 0; i < len(src); {
 		c := int(src[i])
 		i++
@@ -34,8 +38,10 @@ func decompressLZF(dst, src []byte, n uint64) ([]byte, error) {
 			if from < start {
 				return nil, corrupt("lzf reference before output")
 			}
-			for k := range l + 2 { // byte by byte: the ranges may overlap, which is how runs are coded
-				dst = append(dst, dst[from+k])
+			for l += 2; l > 0; {
+				m := min(l, len(dst)-from) // less than l: the ranges overlap, which is how runs are coded
+				dst = append(dst, dst[from:from+m]...)
+				l -= m
 			}
 		}
 		if uint64(len(dst)-start) > n {

@@ -19,6 +19,9 @@ const (
 // readChunk is the least that is asked of a reader at once.
 const readChunk = 64 << 10
 
+// maxIdleReads is after how many reads without bytes and without an error a reader counts as broken, as for bufio.
+const maxIdleReads = 100
+
 // source is a cursor over bytes that are all there (r nil) or that arrive from r. Bytes stay in b until discard, so
 // slices of it remain valid within a record.
 type source struct {
@@ -26,6 +29,8 @@ type source struct {
 	pos int
 	r   io.Reader
 	err error // of r, sticky, reported once b is used up
+
+	idle int // reads in a row that returned neither bytes nor an error
 }
 
 // left returns how many bytes are known to remain; 0 < left when hints must be bounded.
@@ -51,6 +56,11 @@ func (s *source) take(n uint64) ([]byte, error) {
 		var m int
 		m, s.err = s.r.Read(s.b[len(s.b):cap(s.b)])
 		s.b = s.b[:len(s.b)+m]
+		if m > 0 || s.err != nil {
+			s.idle = 0
+		} else if s.idle++; s.idle == maxIdleReads {
+			s.err = io.ErrNoProgress
+		}
 	}
 	p := s.b[s.pos : s.pos+int(n) : s.pos+int(n)]
 	s.pos += int(n)
@@ -140,6 +150,9 @@ func (s *source) str() ([]byte, error) {
 		ulen, err := s.len()
 		if err != nil {
 			return nil, err
+		}
+		if ulen == 0 {
+			return nil, corrupt("lzf of nothing") // nobody compresses it, and Redis's decompressor reads beyond its input
 		}
 		p, err := s.take(clen)
 		if err != nil {

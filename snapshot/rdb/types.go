@@ -85,7 +85,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type-%d", byte(t))
 }
 
-// Errors of decoding. Both wrap ErrCorrupt or stand beside it; test with errors.Is.
+// Errors of decoding, to be tested with errors.Is.
 var (
 	// ErrCorrupt is wrapped by every error about malformed bytes.
 	ErrCorrupt = errors.New("rdb: corrupt")
@@ -93,6 +93,9 @@ var (
 	ErrTruncated = fmt.Errorf("%w: truncated", ErrCorrupt)
 	// ErrChecksum is an ErrCorrupt: the CRC64 does not match.
 	ErrChecksum = fmt.Errorf("%w: checksum mismatch", ErrCorrupt)
+	// ErrEmpty is an ErrCorrupt: a collection without elements. RESTORE refuses it; in a file Redis passes over such a key,
+	// as old versions have written some.
+	ErrEmpty = fmt.Errorf("%w: empty collection", ErrCorrupt)
 	// ErrVersion says that the input is from a newer version than MaxVersion, or no RDB at all.
 	ErrVersion = errors.New("rdb: unsupported version")
 )

@@ -1,10 +1,6 @@
 package main
 
-import (
-	"io"
-
-	"github.com/holdfast-db/holdfast/bench"
-)
+import "github.com/holdfast-db/holdfast/bench"
 
 var benchVerb = verb{
 	name: "bench", usage: "bench NAME [flags]",

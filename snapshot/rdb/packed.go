@@ -203,7 +203,7 @@ func intset(b []byte) (packed, error) {
 	return out, nil
 }
 
-// zipmap checks and splits a zipmap: count (1), pairs {length, key, length, free bytes (1), value, free bytes}, 0xff.
+// zipmap checks and splits a zipmap: count (1, 254 = unknown), pairs {length, key, length, free bytes (1), value, free bytes}, 0xff.
 // A length is one byte, or 254 and 4 bytes LE.
 func zipmap(b []byte) (packed, error) {
 	if len(b) < 2 || b[len(b)-1] != 0xff {
@@ -241,7 +241,7 @@ func zipmap(b []byte) (packed, error) {
 			pos = end + free
 		}
 	}
-	if pos != len(b)-1 || b[0] < 254 && int(b[0]) != len(out)/2 {
+	if pos != len(b)-1 || b[0] != 254 && int(b[0]) != len(out)/2 {
 		return nil, corrupt("zipmap header")
 	}
 	return out, nil

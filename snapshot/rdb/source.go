@@ -1,6 +1,7 @@
 package rdb
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -194,9 +195,13 @@ func (s *source) asciiDouble() (float64, error) {
 	return parseScore(p)
 }
 
-// parseScore reads a score as text; out of range becomes infinite, as strtod has it.
+// parseScore reads a score as text; out of range becomes infinite, as strtod has it. Unlike strtod, which Redis takes at
+// its word for however much of the text it understands, it wants all of it to be a number.
 func parseScore(p []byte) (float64, error) {
 	f, err := strconv.ParseFloat(string(p), 64)
+	if bytes.IndexByte(p, '_') >= 0 { // Go's literals may have it between digits
+		return 0, corrupt("score is no number")
+	}
 	if err != nil && !errors.Is(err, strconv.ErrRange) {
 		return 0, corrupt("score is no number")
 	}

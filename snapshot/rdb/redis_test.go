@@ -393,8 +393,10 @@ func TestFileFromRedis(t *testing.T) {
 }
 
 // stricterAbout are the errors for what Redis takes: a value that goes on into the trailer, text that strtod takes in
-// part, a length whose encoding bits Redis overlooks, and an empty string that it decompresses.
-var stricterAbout = []string{ErrTruncated.Error(), "score is no number", "string encoding where a length belongs", "lzf of nothing"}
+// part, a length whose encoding bits Redis overlooks, an empty string that it decompresses, bytes behind a zipmap's end, and
+// a listpack's back length that goes on into the entry.
+var stricterAbout = []string{ErrTruncated.Error(), "score is no number", "string encoding where a length belongs", "lzf of nothing",
+	"zipmap header", "listpack back length"}
 
 // TestMutatedDumpsAgainstRedis changes bytes of valid payloads, at random but with a fixed seed, and compares the verdicts.
 // What we accept, Redis must accept, with the same content; what only Redis accepts must be in stricterAbout.

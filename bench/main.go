@@ -25,6 +25,11 @@ func benchmarks() []benchmark {
 	return []benchmark{
 		{name: "kill", help: "kill -9 a server under load, again and again: what was acknowledged must be there", define: defineKill},
 		{name: "redis", help: "redis-benchmark against both servers, in turn", report: true, define: defineRedis},
+		{name: "restart", help: "time to the first answered GET after SIGTERM and after kill -9", report: true, define: defineRestart},
+		{name: "memory", help: "bytes of memory for a resident key", report: true, define: defineMemory},
+		{name: "write-amp", help: "bytes written to disk for a byte of log", report: true, define: defineWriteAmp},
+		{name: "checkpoint", help: "latency of writes while a checkpoint runs", report: true, define: defineCheckpoint},
+		{name: "cold", help: "data larger than memory: uniform reads and writes", report: true, define: defineCold},
 	}
 }
 
@@ -36,7 +41,6 @@ type env struct {
 	seed     uint64
 	output   string   // where the report goes; "" = nowhere
 	command  []string // what makes this run again
-	policy   string   // appendfsync, if the benchmark has one policy
 	keepData bool
 }
 

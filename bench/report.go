@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -115,7 +116,7 @@ func Machine() []string {
 	lines := []string{time.Now().UTC().Format("2006-01-02 15:04 MST")}
 	cpu := firstField("/proc/cpuinfo", "model name")
 	memory := firstField("/proc/meminfo", "MemTotal")
-	lines = append(lines, fmt.Sprintf("%d cores (%s), %s memory", runtime.NumCPU(), cmp.Or(cpu, runtime.GOARCH), cmp.Or(memory, "unknown")))
+	lines = append(lines, fmt.Sprintf("%d cores (%s), %s memory", runtime.NumCPU(), cmp.Or(cpu, runtime.GOARCH), cmp.Or(kibibytes(memory), "unknown")))
 	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
 		kernel = []byte("unknown")
@@ -218,6 +219,15 @@ func thousands(v float64) string {
 }
 
 func mebibytes(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
+
+// kibibytes renders what /proc/meminfo calls "123 kB" as GiB; what is not of this form becomes empty.
+func kibibytes(s string) string {
+	n, err := strconv.ParseInt(strings.TrimSuffix(s, " kB"), 10, 64)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<20))
+}
 
 func seconds(v float64) string { return fmt.Sprintf("%.3f s", v) }
 

@@ -1,0 +1,122 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// valueSize is the length of a value in bytes, where a benchmark does not say otherwise: random bytes, which no table
+// compression makes smaller.
+const valueSize = 100
+
+// fill writes keys 0 … keys-1, as fast as the server takes them.
+func (p *Process) fill(ctx context.Context, keys int64, size int) (*Result, error) {
+	const conns = 8
+	res, err := Load{Addr: p.Addr, Conns: conns, Pipeline: 64, Ops: keys,
+		Script: func(i int) Script { return filler(int64(i), conns, size) }}.Run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c, err := Dial(p.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	r, err := c.Do("DBSIZE")
+	if err == nil && r.Int != keys {
+		err = fmt.Errorf("%s has %d keys after %d were written", p.Spec.Kind, r.Int, keys)
+	}
+	return res, err
+}
+
+// firstGet waits for the first good answer to a GET of a random key, checks the value and returns the time since the process
+// was started. A server that is loading answers with errors: they are not yet an answer.
+func (p *Process) firstGet(ctx context.Context, rng *rand.Rand, keys int64, size int, versioned bool) (time.Duration, error) {
+	n := rng.Int64N(keys)
+	want := string(appendValue(nil, n, 0, size))
+	var took time.Duration
+	wrong := ""
+	err := p.WaitFor(ctx, func(c *Client) (bool, error) {
+		r, err := c.Do("GET", string(appendKey(nil, n)))
+		if err != nil {
+			return false, err
+		}
+		took = time.Since(p.Started)
+		if got := string(r.Text); r.Null || len(got) != size || !versioned && got != want {
+			wrong = fmt.Sprintf("GET of key %d was answered %s", n, shorten(r.String()))
+		}
+		return true, nil
+	})
+	if err == nil && wrong != "" {
+		err = fmt.Errorf("%s after a restart: %s", p.Spec.Kind, wrong)
+	}
+	return took, err
+}
+
+// checkpoint runs BGSAVE and waits until it is done. It returns how long that took.
+func (p *Process) checkpoint(ctx context.Context) (time.Duration, error) {
+	c, err := Dial(p.Addr)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	if err := awaitSave(ctx, c); err != nil {
+		return 0, err
+	}
+	started := time.Now()
+	if _, err := c.Do("BGSAVE"); err != nil {
+		return 0, fmt.Errorf("BGSAVE: %w", err)
+	}
+	if err := awaitSave(ctx, c); err != nil {
+		return 0, err
+	}
+	return time.Since(started), nil
+}
+
+// awaitSave waits until no checkpoint (or Redis's background save) runs, and demands that the last one was good.
+func awaitSave(ctx context.Context, c *Client) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		info, err := c.Info()
+		if err != nil {
+			return err
+		}
+		if info["rdb_bgsave_in_progress"] == "0" {
+			if s := info["rdb_last_bgsave_status"]; s != "ok" {
+				return fmt.Errorf("background save: status %q", s)
+			}
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// configSet changes directives while the server runs.
+func (p *Process) configSet(directives ...string) error {
+	c, err := Dial(p.Addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Do(append([]string{"CONFIG", "SET"}, directives...)...)
+	return err
+}
+
+// millions renders a number of keys.
+func millions(n int64) string {
+	if n >= 1e6 && n%1e5 == 0 {
+		return strconv.FormatFloat(float64(n)/1e6, 'f', -1, 64) + "M"
+	}
+	return thousands(float64(n))
+}

@@ -3,44 +3,94 @@ package snapshot
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2/objstorage"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Ingest gathers the rows of one checkpoint in sorted tables. Points come in strictly ascending order; range deletes in
-// any order, and they delete what the store has, never the points of the same ingest.
+// Ingest gathers the rows of one checkpoint in sorted tables. Range deletes come first, in any order; then points in
+// strictly ascending order. A range delete removes what the store has, never the points of the same ingest. Memory is
+// that of one block and one filter, whatever the size. One goroutine uses it.
 type Ingest struct {
 	s      *Store
-	ranges [][2][]byte
-	w      *sstable.Writer
-	size   int64 // of finished tables
+	ranges []keyRange
+	w      *sstable.Writer // of the current table; nil between tables
+	file   *tableFile      // of w
+	size   int64           // bytes of finished tables
 	names  []string
 	last   []byte
 	low    []byte // lower bound of the current table; nil for the first
-	any    bool
-	err    error
+	any    bool   // a point has come
+	err    error  // sticky
 	closed bool
 }
 
-// NewIngest begins the tables of a checkpoint. One at a time.
+type keyRange struct{ lo, hi []byte }
+
+// NewIngest begins the tables of a checkpoint. There is one at a time: ErrBusy. The caller ends it by Commit or Abort.
 func (s *Store) NewIngest() (*Ingest, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.closed {
-		return nil, ErrClosed
+	if err := s.reserve(); err != nil {
+		return nil, err
 	}
-	if s.mu.busy {
-		return nil, errors.New("snapshot: an ingest is under way")
+	if err := s.cleanIngest(); err != nil {
+		s.release()
+		return nil, fmt.Errorf("snapshot: deleting what an earlier ingest left: %w", err)
 	}
-	s.mu.busy = true
 	return &Ingest{s: s}, nil
 }
+
+func (s *Store) reserve() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.mu.closed:
+		return ErrClosed
+	case s.mu.err != nil:
+		return s.mu.err
+	case s.opts.ReadOnly:
+		return ErrReadOnly
+	case s.mu.busy:
+		return ErrBusy
+	}
+	s.mu.busy = true
+	return nil
+}
+
+func (s *Store) release() {
+	s.mu.Lock()
+	s.mu.busy = false
+	s.mu.Unlock()
+}
+
+// tableFile is the file of a table. Once given up it takes no more bytes, so that closing the writer neither writes the
+// rest of the table nor syncs it.
+type tableFile struct {
+	objstorage.Writable
+	givenUp atomic.Bool
+}
+
+var errGivenUp = errors.New("snapshot: table given up")
+
+func (t *tableFile) Write(p []byte) error {
+	if t.givenUp.Load() {
+		return errGivenUp
+	}
+	return t.Writable.Write(p)
+}
+
+// unsynced is a file whose syncs do nothing: a mutant for tests.
+type unsynced struct{ vfs.File }
+
+func (unsynced) Sync() error                { return nil }
+func (unsynced) SyncData() error            { return nil }
+func (unsynced) SyncTo(int64) (bool, error) { return true, nil }
 
 // table starts a table.
 func (g *Ingest) table() error {
@@ -53,28 +103,22 @@ func (g *Ingest) table() error {
 		return err
 	}
 	g.names = append(g.names, name)
-	o := g.s.pebbleOptions()
-	o.EnsureDefaults()
-	wo := o.MakeWriterOptions(0, g.s.db.TableFormat())
+	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: syncBytes})
 	if g.s.opts.noSync {
 		f = unsynced{f}
 	}
-	g.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), wo)
+	o := g.s.pebbleOptions()
+	o.EnsureDefaults()
+	g.file = &tableFile{Writable: objstorageprovider.NewFileWritable(f)}
+	g.w = sstable.NewWriter(g.file, o.MakeWriterOptions(0, g.s.db.TableFormat()))
 	return nil
 }
-
-// unsynced is a file whose syncs do nothing: a mutant for tests.
-type unsynced struct{ vfs.File }
-
-func (unsynced) Sync() error                { return nil }
-func (unsynced) SyncData() error            { return nil }
-func (unsynced) SyncTo(int64) (bool, error) { return true, nil }
 
 // cut ends the table before key next (nil: the last table). Tables of one ingest must not overlap, so range deletes are
 // cut apart at the same places.
 func (g *Ingest) cut(next []byte) error {
 	for _, r := range g.ranges {
-		lo, hi := r[0], r[1]
+		lo, hi := r.lo, r.hi
 		if bytes.Compare(lo, g.low) < 0 {
 			lo = g.low
 		}
@@ -93,12 +137,12 @@ func (g *Ingest) cut(next []byte) error {
 
 // mergeRanges sorts the range deletes and joins those that touch: a table wants them in order and apart.
 func (g *Ingest) mergeRanges() {
-	slices.SortFunc(g.ranges, func(a, b [2][]byte) int { return bytes.Compare(a[0], b[0]) })
+	slices.SortFunc(g.ranges, func(a, b keyRange) int { return bytes.Compare(a.lo, b.lo) })
 	out := g.ranges[:0]
 	for _, r := range g.ranges {
-		if n := len(out); n > 0 && bytes.Compare(r[0], out[n-1][1]) <= 0 {
-			if bytes.Compare(r[1], out[n-1][1]) > 0 {
-				out[n-1][1] = r[1]
+		if n := len(out); n > 0 && bytes.Compare(r.lo, out[n-1].hi) <= 0 {
+			if bytes.Compare(r.hi, out[n-1].hi) > 0 {
+				out[n-1].hi = r.hi
 			}
 			continue
 		}
@@ -107,29 +151,37 @@ func (g *Ingest) mergeRanges() {
 	g.ranges = out
 }
 
-// finish ends the table: the writer syncs the file.
+// finish ends the table: the writer syncs the file and closes it.
 func (g *Ingest) finish() error {
 	if g.w == nil {
 		return nil
 	}
-	size := g.w.Raw().EstimatedSize()
 	err := g.w.Close()
-	g.w = nil
-	g.size += int64(size)
+	if err == nil {
+		if m, merr := g.w.Raw().Metadata(); merr == nil {
+			g.size += int64(m.Size)
+		}
+	}
+	g.w, g.file = nil, nil
 	return err
 }
 
+// point makes room for the row at key, which comes next.
 func (g *Ingest) point(key []byte) error {
 	if g.err != nil {
 		return g.err
 	}
+	if g.closed {
+		return ErrClosed
+	}
 	if !g.any {
 		g.mergeRanges()
+		g.any = true
+		g.last = append(g.last[:0], metaKey...) // all rows come after the meta row
 	}
-	if g.any && bytes.Compare(key, g.last) <= 0 {
+	if bytes.Compare(key, g.last) <= 0 {
 		return g.fail(fmt.Errorf("%w: %x after %x", ErrOrder, key, g.last))
 	}
-	g.any = true
 	g.last = append(g.last[:0], key...)
 	if g.w != nil && int64(g.w.Raw().EstimatedSize()) >= g.s.opts.TableBytes {
 		if err := g.cut(key); err != nil {
@@ -151,7 +203,7 @@ func (g *Ingest) fail(err error) error {
 	return g.err
 }
 
-// Set puts a row.
+// Set puts a row. key and val are copied. The first error of Set, Delete and DeleteRange is that of all later calls.
 func (g *Ingest) Set(key, val []byte) error {
 	if err := g.point(key); err != nil {
 		return err
@@ -162,7 +214,7 @@ func (g *Ingest) Set(key, val []byte) error {
 	return nil
 }
 
-// Delete removes a row.
+// Delete removes a row, which need not be there.
 func (g *Ingest) Delete(key []byte) error {
 	if err := g.point(key); err != nil {
 		return err
@@ -173,12 +225,20 @@ func (g *Ingest) Delete(key []byte) error {
 	return nil
 }
 
-// DeleteRange removes the rows that the store has in [lo, hi). All of them come before the first point.
+// DeleteRange removes the rows that the store has in [lo, hi). All range deletes come before the first point, for a
+// finished table cannot take one in any more.
 func (g *Ingest) DeleteRange(lo, hi []byte) error {
-	if g.any {
-		return g.fail(errors.New("snapshot: range deletes come before points"))
+	switch {
+	case g.err != nil:
+		return g.err
+	case g.closed:
+		return ErrClosed
+	case g.any:
+		return g.fail(fmt.Errorf("%w: range delete after a point", ErrOrder))
+	case bytes.Compare(lo, metaKey) <= 0 || bytes.Compare(lo, hi) >= 0:
+		return g.fail(fmt.Errorf("%w: range delete from %x to %x", ErrOrder, lo, hi))
 	}
-	g.ranges = append(g.ranges, [2][]byte{bytes.Clone(lo), bytes.Clone(hi)})
+	g.ranges = append(g.ranges, keyRange{bytes.Clone(lo), bytes.Clone(hi)})
 	return nil
 }
 
@@ -190,10 +250,11 @@ func (g *Ingest) Size() int64 {
 	return g.size
 }
 
-// Commit makes the rows and m the store's, atomically. On error the store is as it was, and the tables are gone.
+// Commit makes the rows and m the store's, atomically. m.C must not be less than the store's. On error the store is as it
+// was and takes another ingest, and the tables are gone. An error of the manifest itself goes to Options.OnFatal instead.
 func (g *Ingest) Commit(ctx context.Context, m Meta) (err error) {
 	if g.closed {
-		return errors.New("snapshot: ingest is over")
+		return ErrClosed
 	}
 	defer func() {
 		if err != nil {
@@ -202,6 +263,32 @@ func (g *Ingest) Commit(ctx context.Context, m Meta) (err error) {
 	}()
 	if g.err != nil {
 		return g.err
+	}
+	if err := g.tables(m); err != nil {
+		return err
+	}
+	if err := g.syncDir(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := g.ingest(ctx); err != nil {
+		return err
+	}
+	g.closed = true
+	g.s.mu.Lock()
+	defer g.s.mu.Unlock()
+	g.s.mu.meta = m
+	g.s.mu.meta.Format = formatVersion
+	g.s.mu.busy = false
+	return nil
+}
+
+// tables ends the last table of rows and writes the one of the meta row.
+func (g *Ingest) tables(m Meta) error {
+	if at := g.s.Meta().C; m.C < at {
+		return fmt.Errorf("snapshot: an ingest at offset %d, the store stands at %d", m.C, at)
 	}
 	if !g.any {
 		g.mergeRanges()
@@ -216,36 +303,19 @@ func (g *Ingest) Commit(ctx context.Context, m Meta) (err error) {
 			return err
 		}
 	}
+	// A table of its own, never empty: a checkpoint without rows still moves C. Pebble drops empty tables.
 	m.Format = formatVersion
-	v, err := json.Marshal(m)
+	v, err := encodeMeta(m)
 	if err != nil {
 		return err
 	}
-	// A table of its own, never empty: a checkpoint without rows still moves C.
 	if err := g.table(); err != nil {
 		return err
 	}
 	if err := g.w.Set(metaKey, v); err != nil {
 		return err
 	}
-	if err := g.finish(); err != nil {
-		return err
-	}
-	if err := g.syncDir(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := g.ingest(ctx); err != nil {
-		return err
-	}
-	g.closed = true
-	g.s.mu.Lock()
-	g.s.mu.meta = m
-	g.s.mu.busy = false
-	g.s.mu.Unlock()
-	return nil
+	return g.finish()
 }
 
 // ingest is the commit point (S2).
@@ -270,24 +340,25 @@ func (g *Ingest) syncDir() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Abort removes the tables. It is idempotent, and does nothing after a Commit that succeeded.
+// Abort removes the tables. It is idempotent, and does nothing after Commit.
 func (g *Ingest) Abort() error {
 	if g.closed {
 		return nil
 	}
 	g.closed = true
-	var err error
 	if g.w != nil {
-		err = g.w.Close()
-		g.w = nil
+		g.file.givenUp.Store(true)
+		// The writer's goroutine ends and the file is closed; that it could not be completed is the purpose.
+		_ = g.w.Close()
+		g.w, g.file = nil, nil
 	}
+	var err error
 	for _, n := range g.names {
-		if _, serr := g.s.opts.FS.Stat(n); serr == nil {
-			err = errors.Join(err, g.s.opts.FS.Remove(n))
+		// What cannot be removed now is so by the next NewIngest or Open.
+		if rerr := g.s.opts.FS.Remove(n); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
 		}
 	}
-	g.s.mu.Lock()
-	g.s.mu.busy = false
-	g.s.mu.Unlock()
+	g.s.release()
 	return err
 }

@@ -9,6 +9,15 @@ import (
 // packed is the entries of a ziplist, listpack, intset or zipmap, in order. Strings alias the blob; integers are decimal text.
 type packed [][]byte
 
+// texts holds the decimal text of integers in few allocations. What it has returned stays valid as it grows.
+type texts []byte
+
+func (t *texts) int(v int64) []byte {
+	start := len(*t)
+	*t = strconv.AppendInt(*t, v, 10)
+	return (*t)[start:len(*t):len(*t)]
+}
+
 // ziplist checks and splits a ziplist: total bytes (4 LE), offset of the last entry (4 LE), count (2 LE, 65535 = unknown),
 // entries {size of the entry before, encoding, data}, 0xff.
 func ziplist(b []byte) (packed, error) {
@@ -16,7 +25,8 @@ func ziplist(b []byte) (packed, error) {
 	if len(b) < head+1 || uint64(binary.LittleEndian.Uint32(b)) != uint64(len(b)) || b[len(b)-1] != 0xff {
 		return nil, corrupt("ziplist frame")
 	}
-	var out packed
+	var ints texts
+	out := make(packed, 0, min(int(binary.LittleEndian.Uint16(b[head-2:])), len(b)/2))
 	pos, prev, last := head, 0, head
 	for {
 		if pos >= len(b) {
@@ -38,7 +48,7 @@ func ziplist(b []byte) (packed, error) {
 		if got != uint64(prev) || pos >= len(b) {
 			return nil, corrupt("ziplist size of previous entry")
 		}
-		e, n, err := ziplistEntry(b[pos:])
+		e, n, err := ziplistEntry(b[pos:], &ints)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +63,7 @@ func ziplist(b []byte) (packed, error) {
 }
 
 // ziplistEntry reads encoding and data; n is how many bytes both take.
-func ziplistEntry(b []byte) (e []byte, n int, err error) {
+func ziplistEntry(b []byte, t *texts) (e []byte, n int, err error) {
 	c := b[0]
 	head, size, isInt := 1, uint64(0), false
 	switch {
@@ -64,7 +74,7 @@ func ziplistEntry(b []byte) (e []byte, n int, err error) {
 	case c == 0x80 && len(b) >= 5:
 		head, size = 5, uint64(binary.BigEndian.Uint32(b[1:]))
 	case c >= 0xf1 && c <= 0xfd:
-		return strconv.AppendInt(nil, int64(c&0x0f)-1, 10), 1, nil
+		return t.int(int64(c&0x0f) - 1), 1, nil
 	case c == 0xc0:
 		size, isInt = 2, true
 	case c == 0xd0:
@@ -83,7 +93,7 @@ func ziplistEntry(b []byte) (e []byte, n int, err error) {
 	}
 	n = head + int(size)
 	if isInt {
-		return strconv.AppendInt(nil, littleInt(b[head:n]), 10), n, nil
+		return t.int(littleInt(b[head:n])), n, nil
 	}
 	return b[head:n:n], n, nil
 }
@@ -95,7 +105,8 @@ func listpack(b []byte) (packed, error) {
 	if len(b) < head+1 || uint64(binary.LittleEndian.Uint32(b)) != uint64(len(b)) || b[len(b)-1] != 0xff {
 		return nil, corrupt("listpack frame")
 	}
-	var out packed
+	var ints texts
+	out := make(packed, 0, min(int(binary.LittleEndian.Uint16(b[head-2:])), len(b)/2))
 	pos := head
 	for {
 		if pos >= len(b) {
@@ -104,7 +115,7 @@ func listpack(b []byte) (packed, error) {
 		if b[pos] == 0xff {
 			break
 		}
-		e, n, err := listpackEntry(b[pos:])
+		e, n, err := listpackEntry(b[pos:], &ints)
 		if err != nil {
 			return nil, err
 		}
@@ -123,12 +134,12 @@ func listpack(b []byte) (packed, error) {
 	return out, nil
 }
 
-func listpackEntry(b []byte) (e []byte, n int, err error) {
+func listpackEntry(b []byte, t *texts) (e []byte, n int, err error) {
 	c := b[0]
 	head, size, isInt := 1, uint64(0), false
 	switch {
 	case c < 0x80:
-		return strconv.AppendInt(nil, int64(c), 10), 1, nil
+		return t.int(int64(c)), 1, nil
 	case c>>6 == 2:
 		size = uint64(c & 0x3f)
 	case c>>5 == 6 && len(b) >= 2:
@@ -136,7 +147,7 @@ func listpackEntry(b []byte) (e []byte, n int, err error) {
 		if v >= 1<<12 {
 			v -= 1 << 13
 		}
-		return strconv.AppendInt(nil, v, 10), 2, nil
+		return t.int(v), 2, nil
 	case c>>4 == 14 && len(b) >= 2:
 		head, size = 2, uint64(c&0x0f)<<8|uint64(b[1])
 	case c == 0xf0 && len(b) >= 5:
@@ -153,7 +164,7 @@ func listpackEntry(b []byte) (e []byte, n int, err error) {
 	}
 	n = head + int(size)
 	if isInt {
-		return strconv.AppendInt(nil, littleInt(b[head:n]), 10), n, nil
+		return t.int(littleInt(b[head:n])), n, nil
 	}
 	return b[head:n:n], n, nil
 }
@@ -192,13 +203,16 @@ func intset(b []byte) (packed, error) {
 		return nil, corrupt("intset header")
 	}
 	out := make(packed, 0, n) // bounded: the bytes are there
-	var prev int64
+	var (
+		prev int64
+		ints texts
+	)
 	for p := b[8:]; len(p) > 0; p = p[w:] {
 		v := littleInt(p[:w])
 		if len(out) > 0 && v <= prev {
 			return nil, corrupt("intset order")
 		}
-		prev, out = v, append(out, strconv.AppendInt(nil, v, 10))
+		prev, out = v, append(out, ints.int(v))
 	}
 	return out, nil
 }

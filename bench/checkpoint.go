@@ -14,7 +14,7 @@ type checkpointRun struct {
 	conns    int
 	pipeline int
 	policy   string
-	each     time.Duration // load with and load without checkpoints, each
+	each     time.Duration // load between two checkpoints
 	rounds   int
 }
 
@@ -24,13 +24,14 @@ func defineCheckpoint(fs *flag.FlagSet) func(context.Context, *env) error {
 	fs.IntVar(&c.conns, "c", 50, "`connections` of the load")
 	fs.IntVar(&c.pipeline, "p", 1, "`depth` of the load's pipeline")
 	fs.StringVar(&c.policy, "policy", "always", "appendfsync `policy`")
-	fs.DurationVar(&c.each, "t", 20*time.Second, "`time` of load without and with checkpoints, each")
-	fs.IntVar(&c.rounds, "rounds", 3, "`rounds` of both")
+	fs.DurationVar(&c.each, "t", 20*time.Second, "`time` of load before each checkpoint")
+	fs.IntVar(&c.rounds, "rounds", 5, "`rounds` of load without and with a checkpoint")
 	return func(ctx context.Context, e *env) error {
 		r := NewReport(e.out, "Writes during a checkpoint", e.command)
 		r.Printf("%s keys of %d bytes with %d random bytes, overwritten uniformly by %d connections with pipelines of %d as fast as they are\n"+
-			"answered, appendfsync %s. %v without a checkpoint, then %v in which one BGSAVE follows the other; %d rounds, medians\n"+
-			"(lowest–highest). For Redis, BGSAVE is its fork.\n\n", millions(c.keys), keyLen, valueSize, c.conns, c.pipeline, c.policy, c.each, c.each, c.rounds)
+			"answered, appendfsync %s. %v without a checkpoint, then BGSAVE, and the same load while that runs; %d rounds, medians\n"+
+			"(lowest–highest). Redis forks and writes everything, Holdfast writes what was changed since the last time.\n\n",
+			millions(c.keys), keyLen, valueSize, c.conns, c.pipeline, c.policy, c.each, c.rounds)
 		head := []string{"", "req/s", "p50", "p99", "p99.9", "longest"}
 		latency := [][]string{head}
 		figures := [][]string{{"server", "checkpoints", "time of one", "longest hold of the lock", "objects frozen, at most", "bytes frozen, at most", "waits for room"}}
@@ -46,7 +47,7 @@ func defineCheckpoint(fs *flag.FlagSet) func(context.Context, *env) error {
 				if err != nil {
 					return err
 				}
-				latency = append(latency, m.quiet.row(fmt.Sprintf("%s, none", kind)), m.busy.row(fmt.Sprintf("%s, with checkpoints", kind)))
+				latency = append(latency, m.quiet.row(fmt.Sprintf("%s, none", kind)), m.busy.row(fmt.Sprintf("%s, during one", kind)))
 				figures = append(figures, m.figures(kind))
 				var tail []float64
 				for i := range m.busy.p999 {
@@ -87,7 +88,6 @@ type checkpointFigures struct {
 	quiet, busy latencies
 	took        []float64 // seconds
 	most        map[string]int64
-	waits       int64
 }
 
 // checkpointFields are fields of INFO whose maximum over all checkpoints is shown.
@@ -110,12 +110,12 @@ func (p *Process) measureCheckpoints(ctx context.Context, e *env, r *Report, c c
 	if _, err := p.fill(ctx, c.keys, valueSize); err != nil {
 		return nil, err
 	}
+	if _, err := p.checkpoint(ctx); err != nil {
+		return nil, err
+	}
 	for round := range c.rounds {
 		load := Load{Addr: p.Addr, Conns: c.conns, Pipeline: c.pipeline, Duration: c.each,
 			Script: func(i int) Script { return overwriter(e.seed+uint64(round), i, c.keys, valueSize) }}
-		if _, err := p.checkpoint(ctx); err != nil {
-			return nil, err
-		}
 		before, err := p.saves()
 		if err != nil {
 			return nil, err
@@ -135,7 +135,7 @@ func (p *Process) measureCheckpoints(ctx context.Context, e *env, r *Report, c c
 		name := fmt.Sprintf("Checkpoint/server=%s/keys=%d/policy=%s/pipeline=%d", p.Spec.Kind, c.keys, c.policy, c.pipeline)
 		r.Run(name+"/checkpoint=none", res.Ops, latencyMetrics(res)...)
 
-		if res, err = p.loadWithCheckpoints(ctx, load, m); err != nil {
+		if res, err = p.loadDuringCheckpoint(ctx, load, m); err != nil {
 			return nil, err
 		}
 		m.busy.add(res)
@@ -144,11 +144,10 @@ func (p *Process) measureCheckpoints(ctx context.Context, e *env, r *Report, c c
 	return m, ctx.Err()
 }
 
-// loadWithCheckpoints runs checkpoint after checkpoint while the load runs, and the load until the last of them has ended.
-func (p *Process) loadWithCheckpoints(ctx context.Context, load Load, m *checkpointFigures) (*Result, error) {
+// loadDuringCheckpoint runs a checkpoint, and the load as long as that takes.
+func (p *Process) loadDuringCheckpoint(ctx context.Context, load Load, m *checkpointFigures) (*Result, error) {
 	loadCtx, stop := context.WithCancel(ctx)
 	defer stop()
-	ends := time.Now().Add(load.Duration)
 	load.Duration = 0
 	var res *Result
 	loaded := make(chan error, 1)
@@ -157,17 +156,13 @@ func (p *Process) loadWithCheckpoints(ctx context.Context, load Load, m *checkpo
 		res, err = load.Run(loadCtx)
 		loaded <- err
 	}()
-	var err error
-	for err == nil && time.Now().Before(ends) && ctx.Err() == nil {
-		var took time.Duration
-		if took, err = p.checkpoint(ctx); err != nil {
-			break
-		}
-		m.took = append(m.took, took.Seconds())
-		err = p.noteCheckpoint(m)
-	}
+	took, err := p.checkpoint(ctx)
 	stop()
-	return res, errors.Join(err, <-loaded, ctx.Err())
+	if err = errors.Join(err, <-loaded, ctx.Err()); err != nil {
+		return nil, err
+	}
+	m.took = append(m.took, took.Seconds())
+	return res, p.noteCheckpoint(m)
 }
 
 func (p *Process) noteCheckpoint(m *checkpointFigures) error {
@@ -188,10 +183,10 @@ func (p *Process) noteCheckpoint(m *checkpointFigures) error {
 	return nil
 }
 
-// saves is how many checkpoints were finished; 0 for Redis 7.0, which does not tell and makes none by itself.
+// saves is how many checkpoints were finished.
 func (p *Process) saves() (int64, error) {
 	info, err := p.Info()
-	if err != nil || p.Spec.Kind != Holdfast {
+	if err != nil {
 		return 0, err
 	}
 	return infoInt(info, "rdb_saves")

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 )
 
 // checkRecords tells whether data is a sequence of whole records, no MULTI left open (W2).
@@ -56,7 +54,7 @@ func Check(ctx context.Context, o Options, report func(line string)) error {
 }
 
 func (l *Log) check(ctx context.Context, report func(line string)) error {
-	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: chunkLow, UpperBound: chunkHigh})
+	it, err := l.chunkIter()
 	if err != nil {
 		return err
 	}
@@ -68,16 +66,12 @@ func (l *Log) check(ctx context.Context, report func(line string)) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		start, good := parseChunkKey(it.Key())
-		if !good {
-			return &CorruptionError{next, fmt.Errorf("%w: key %x", ErrChunk, it.Key())}
+		start, c, err := chunkAt(it)
+		if err != nil {
+			return err
 		}
 		if start != next {
 			return &CorruptionError{next, fmt.Errorf("W1: the next chunk begins at %d", start)}
-		}
-		c, err := parseChunk(start, it.Value())
-		if err != nil {
-			return &CorruptionError{start, err}
 		}
 		if err := checkRecords(c.data); err != nil {
 			return &CorruptionError{start, fmt.Errorf("W2: %w", err)}
@@ -90,7 +84,7 @@ func (l *Log) check(ctx context.Context, report func(line string)) error {
 		chunks++
 	}
 	if err := it.Error(); err != nil {
-		return &CorruptionError{next, err}
+		return readError(next, err)
 	}
 	report(fmt.Sprintf("W1, W2: %d chunks from offset %d to %d are dense, hold whole records and match their checksums", chunks, l.First(), next))
 	if backwards > 0 {
@@ -99,14 +93,8 @@ func (l *Log) check(ctx context.Context, report func(line string)) error {
 		report("time stamps do not fall; newest chunk of " + time.UnixMilli(lastMs).UTC().Format(time.RFC3339))
 	}
 	lineage := l.Lineage()
-	for i, e := range lineage {
-		if len(e.ID) != 40 {
-			return &CorruptionError{e.Start, fmt.Errorf("W3: replication id %q", e.ID)}
-		}
-		last := i == len(lineage)-1
-		if last && (e.End != -1 || e.Start > next) || !last && (e.End < e.Start || lineage[i+1].Start != e.End) {
-			return &CorruptionError{e.Start, fmt.Errorf("W3: replication id %s from %d to %d does not fit its neighbours", e.ID, e.Start, e.End)}
-		}
+	if err := checkLineage(lineage, next); err != nil {
+		return err
 	}
 	report(fmt.Sprintf("W3: %d replication ids follow one another without gaps", len(lineage)))
 	return nil

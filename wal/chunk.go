@@ -14,15 +14,21 @@ const (
 	tagChunk = 'c'
 	tagMeta  = 'm'
 
+	formatVersion = 1 // of the whole directory
+
 	chunkVersion   = 1
 	chunkHeaderLen = 19
+	chunkKeyLen    = 9
 )
 
 var (
 	formatKey  = []byte("mformat")
 	lineageKey = []byte("mlineage")
+	beginKey   = []byte("mbegin")
 	chunkLow   = []byte{tagChunk}
 	chunkHigh  = []byte{tagChunk + 1}
+	metaLow    = []byte{tagMeta}
+	metaHigh   = []byte{tagMeta + 1}
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

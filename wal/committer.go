@@ -1,200 +1,294 @@
 package wal
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// The committer is one goroutine: it takes what has gathered, writes it as chunks, syncs as the policy asks, and tells.
+// Two goroutines move the log's bytes on.
 //
-// Under always nobody is told before the sync has returned, and what is appended meanwhile gathers for the next one: that
-// is the group commit. Under everysec and no nobody waits for the committer, so it lets bytes gather for lazyGather before
-// it writes them: fewer and larger chunks.
+// The committer takes what has gathered and writes it as chunks. Under always, and while somebody wants durable bytes
+// without pause (SetContinuousSync), it writes with a sync, and what is appended meanwhile gathers for the next one: that
+// is the group commit. Otherwise nobody waits for it: it lets bytes gather for lazyGather, so that chunks are few and
+// large, and writes without a sync.
+//
+// The syncer makes durable what was only written: once a second under everysec, on demand of Sync under any policy, and
+// once when the policy becomes stricter. It does so beside the committer, so that writing goes on while the disk syncs.
+//
+// Both tell with announce. A failure of either is the end of the log (A2).
 
 const (
-	// lazyGather is how long bytes may gather when no client waits for them.
+	// lazyGather is how long bytes may gather when no client waits for them. It bounds what a killed process (not a
+	// crashed machine) loses under everysec and no, and the memory in which bytes gather.
 	lazyGather = 2 * time.Millisecond
 	// lazyBytes ends the gathering early: half of a chunk.
 	lazyBytes = 512 << 10
-	// syncInterval is the pause between syncs under everysec.
+	// syncInterval is the pause between syncs under everysec. It is measured with the monotonic clock, not Options.Now:
+	// a clock that is set back must not suspend durability.
 	syncInterval = time.Second
 	// maxSpare is the largest buffer in bytes that is kept for the next round.
 	maxSpare = 8 << 20
+	// maxBatchBytes bounds the chunks in one batch: Pebble gives a batch of half a memtable a costly way of its own.
+	maxBatchBytes = 4 << 20
+	// maxRecordBytes is what one Append may have: a Pebble batch ends at 4 GiB.
+	maxRecordBytes = 1<<32 - 1<<20
 )
 
-func (l *Log) commitLoop() {
-	defer close(l.done)
-	lastSync := time.Now()
-	var timer *time.Timer
-	alarm := func(d time.Duration) {
-		if timer == nil {
-			timer = time.AfterFunc(d, l.Kick)
-		} else {
-			timer.Reset(d)
-		}
+// eager tells whether the committer syncs with each write.
+func (l *Log) eager() bool { return Policy(l.policy.Load()) == Always || l.continuous.Load() }
+
+// readyLocked tells whether the committer has something to do now. REQUIRES: mu.
+func (l *Log) readyLocked() bool {
+	n := len(l.mu.buf)
+	switch {
+	case l.mu.err != nil:
+		return n > 0 || l.mu.closing
+	case n == 0:
+		l.mu.kicked = false // or the next Kick would take it for its own, not yet seen
+		return l.mu.closing
+	case l.mu.closing, l.mu.syncWant > Offset(l.written.Load()), n >= lazyBytes, l.mu.ripe:
+		return true
+	case !l.mu.kicked:
+		return false
+	case l.eager():
+		return true
 	}
-	defer func() {
-		if timer != nil {
-			timer.Stop()
-		}
-	}()
+	if !l.mu.ripening {
+		l.mu.ripening = true
+		l.ripener.Reset(lazyGather)
+	}
+	return false
+}
+
+// ripen ends the gathering.
+func (l *Log) ripen() {
+	l.mu.Lock()
+	l.mu.ripe, l.mu.ripening = true, false
+	l.mu.commit.Signal()
+	l.mu.Unlock()
+}
+
+func (l *Log) commitLoop() {
+	defer close(l.committed)
+	var buf []byte
+	var segs []segment
 	for {
 		l.mu.Lock()
-		for {
-			policy := Policy(l.policy.Load())
-			eager := policy == Always || l.always.Load()
-			unsynced := l.written.Load() > l.durable.Load() || len(l.mu.buf) > 0
-			wantSync := l.mu.syncWant > Offset(l.durable.Load())
-			due := policy == EverySec && unsynced && time.Since(lastSync) >= syncInterval
-			if l.mu.err != nil {
-				if l.mu.closing {
-					l.mu.Unlock()
-					return
-				}
-				// Failed for good: forget what arrives, it will never be durable (A2).
-				l.mu.buf, l.mu.segs = l.mu.buf[:0], l.mu.segs[:0]
-			} else {
-				if l.mu.closing || wantSync && unsynced || due {
-					break
-				}
-				if len(l.mu.buf) > 0 && eager && l.mu.kicked {
-					break
-				}
-				if len(l.mu.buf) >= lazyBytes {
-					break
-				}
-				if eager && unsynced && len(l.mu.buf) == 0 {
-					break // the policy has become stricter: sync what is only written
-				}
-				if len(l.mu.buf) > 0 && l.mu.kicked {
-					// Lazy: let it gather, then write without a sync.
-					l.mu.kicked = false
-					l.mu.Unlock()
-					time.Sleep(lazyGather)
-					l.mu.Lock()
-					break
-				}
-				if policy == EverySec && unsynced {
-					alarm(max(syncInterval-time.Since(lastSync), time.Millisecond))
-				}
-			}
-			l.mu.kicked = false
-			l.mu.asleep = true
-			l.mu.cond.Wait()
+		for !l.readyLocked() {
+			l.mu.commit.Wait()
 		}
-		policy := Policy(l.policy.Load())
-		buf, segs := l.mu.buf, l.mu.segs
-		l.mu.buf, l.mu.segs = l.mu.spare[:0], l.mu.spareSegs[:0]
-		l.mu.spare, l.mu.spareSegs = nil, nil
-		l.mu.kicked = false
-		closing := l.mu.closing
-		sync := closing || policy == Always || l.always.Load() || l.mu.syncWant > Offset(l.durable.Load()) ||
-			policy == EverySec && time.Since(lastSync) >= syncInterval
+		failed, closing := l.mu.err != nil, l.mu.closing
+		buf, l.mu.buf = l.mu.buf, buf[:0]
+		segs, l.mu.segs = l.mu.segs, segs[:0]
+		l.mu.kicked, l.mu.ripe = false, false
 		l.mu.Unlock()
 
-		err := l.commit(buf, segs, sync)
-		if sync {
-			lastSync = time.Now()
-		}
-		l.mu.Lock()
-		if cap(buf) <= maxSpare {
-			l.mu.spare, l.mu.spareSegs = buf[:0], segs[:0]
-		}
-		if err != nil && l.mu.err == nil {
-			l.mu.err = err
-			l.wakeWaitersLocked()
-			l.mu.Unlock()
-			l.tail.fail(err)
-			l.opts.Logger.Error("log failed, nothing is acknowledged any more", "error", err)
-			if l.opts.OnFailure != nil {
-				l.opts.OnFailure(err)
+		if failed || len(buf) == 0 {
+			if closing {
+				return
 			}
+			// Failed for good: what arrives is forgotten, it will never be durable (A2).
+			buf, segs = buf[:0], segs[:0]
 			continue
 		}
-		if closing && len(l.mu.buf) == 0 {
-			l.mu.Unlock()
-			return
+		if err := l.commit(buf, segs, l.eager()); err != nil {
+			l.fail(err)
 		}
+		if cap(buf) > maxSpare {
+			buf = nil
+		}
+		buf, segs = buf[:0], segs[:0]
+		l.mu.Lock()
+		l.mu.sync.Signal()
 		l.mu.Unlock()
 	}
 }
 
-// commit writes buf as chunks, cut between appends, in one batch. With sync it is durable when commit returns.
+// commit writes buf as chunks, cut between appends, in batches of bounded size. With sync all of it is durable when commit
+// returns, and announced: that is the commit point under always.
 func (l *Log) commit(buf []byte, segs []segment, sync bool) error {
-	start := Offset(l.written.Load())
 	began := time.Now()
-	if len(buf) > 0 {
-		b := l.db.NewBatchWithSize(len(buf) + 256)
-		nowMs := l.opts.Now().UnixMilli()
-		pos, db := 0, segs[0].db
-		for i, s := range segs {
-			if i+1 < len(segs) && segs[i+1].end-pos <= l.opts.MaxChunkBytes {
-				continue
+	base := Offset(l.written.Load()) // of buf[0]
+	nowMs := l.opts.Now().UnixMilli()
+	l.metrics.appends.Add(int64(len(segs)))
+	for pos, i := 0, 0; i < len(segs); {
+		if l.stalls.wait(l.memTables) {
+			l.metrics.stalls.Add(1)
+		}
+		if err := l.Err(); err != nil {
+			return err
+		}
+		from := pos
+		b := l.db.NewBatchWithSize(min(len(buf)-pos, maxBatchBytes)+batchSlack, pebble.WithMaxRetainedSizeBytes(maxBatchBytes+batchSlack))
+		for i < len(segs) {
+			// One chunk: at least one append, and as many more as fit.
+			j := i + 1
+			for j < len(segs) && segs[j].end-pos <= l.opts.MaxChunkBytes {
+				j++
 			}
-			data := buf[pos:s.end]
-			op := b.SetDeferred(9, chunkHeaderLen+len(data))
-			at := start + Offset(pos)
+			data := buf[pos:segs[j-1].end]
+			if len(data) > maxRecordBytes {
+				return fmt.Errorf("wal: append of %d bytes, more than %d", len(data), int64(maxRecordBytes))
+			}
+			if pos > from && pos-from+len(data) > maxBatchBytes {
+				break
+			}
+			at := base + Offset(pos)
+			op := b.SetDeferred(chunkKeyLen, chunkHeaderLen+len(data))
 			chunkKey(op.Key[:0], at)
 			copy(op.Value[chunkHeaderLen:], data)
-			putChunkHeader(op.Value, at, nowMs, db)
+			putChunkHeader(op.Value, at, nowMs, segs[i].db)
 			if err := op.Finish(); err != nil {
 				return err
 			}
-			pos = s.end
-			if i+1 < len(segs) {
-				db = segs[i+1].db
-			}
 			l.metrics.chunks.Add(1)
+			pos, i = segs[j-1].end, j
 		}
 		opt := pebble.NoSync
-		if sync {
+		if sync && i == len(segs) {
 			opt = pebble.Sync
 		}
-		if l.opts.ackBeforeSync {
-			l.advance(start+Offset(len(buf)), true)
+		if l.opts.mutant == mutantAckBeforeSync {
+			l.tail.write(base+Offset(from), buf[from:pos])
+			l.announce(base + Offset(pos))
 		}
 		if err := l.db.Apply(b, opt); err != nil {
 			return err
 		}
-		if err := l.fatal.err(); err != nil {
+		// The guard has told of a failed write by now if there was one: Apply itself cannot say so.
+		if err := l.Err(); err != nil && l.opts.mutant != mutantIgnoreFailure {
 			return err
 		}
 		if err := b.Close(); err != nil {
 			return err
 		}
-		l.tail.write(start, buf)
+		if l.opts.mutant != mutantAckBeforeSync {
+			l.tail.write(base+Offset(from), buf[from:pos])
+		}
+		l.written.Store(int64(base) + int64(pos))
 		l.metrics.commits.Add(1)
-		l.metrics.bytes.Add(int64(len(buf)))
-		l.metrics.appends.Add(int64(len(segs)))
-	} else if sync {
-		if err := l.db.LogData(nil, pebble.Sync); err != nil {
-			return err
-		}
-		if err := l.fatal.err(); err != nil {
-			return err
-		}
+		l.metrics.bytes.Add(int64(pos - from))
 	}
 	if sync {
-		l.metrics.syncs.Add(1)
-		l.metrics.syncNanos.Add(int64(time.Since(began)))
+		l.metrics.synced(time.Since(began))
+		l.announce(base + Offset(len(buf)))
 	}
-	l.advance(start+Offset(len(buf)), sync)
 	return nil
 }
 
-// advance announces what is written and, if it was synced, durable.
-func (l *Log) advance(to Offset, synced bool) {
-	l.written.Store(max(l.written.Load(), int64(to)))
-	if !synced || int64(to) <= l.durable.Load() {
+// memTables returns how many memtables there are, the one that is written included.
+func (l *Log) memTables() int64 { return l.db.Metrics().MemTable.Count }
+
+// batchSlack is room for a batch's header and the keys and headers of its chunks.
+const batchSlack = 4 << 10
+
+// syncDueLocked tells whether the syncer has something to do now. REQUIRES: mu.
+func (l *Log) syncDueLocked() bool {
+	written, durable := Offset(l.written.Load()), Offset(l.durable.Load())
+	if l.mu.err != nil || written <= durable {
+		return false
+	}
+	if l.mu.syncWant > durable {
+		return written >= l.mu.syncWant // the committer is about to write the rest
+	}
+	if l.eager() {
+		// Written under a laxer policy. What is appended since may never come, so this is not left to the committer.
+		return true
+	}
+	if Policy(l.policy.Load()) != EverySec {
+		return false
+	}
+	left := syncInterval - time.Since(l.lastSync)
+	if left > 0 && !l.mu.alarmed {
+		l.mu.alarmed = true
+		l.alarm.Reset(left)
+	}
+	return left <= 0
+}
+
+func (l *Log) ring() {
+	l.mu.Lock()
+	l.mu.alarmed = false
+	l.mu.sync.Signal()
+	l.mu.Unlock()
+}
+
+func (l *Log) syncLoop() {
+	defer close(l.synced)
+	for {
+		l.mu.Lock()
+		for !l.mu.closing && !l.syncDueLocked() {
+			l.mu.sync.Wait()
+		}
+		closing := l.mu.closing
+		l.mu.Unlock()
+		if closing {
+			return // Close does the last sync, when the committer has written the rest
+		}
+		l.lastSync = time.Now()
+		if err := l.syncWritten(); err != nil {
+			l.fail(err)
+		}
+	}
+}
+
+// syncWritten makes all that is written durable, and announces it.
+func (l *Log) syncWritten() error {
+	to := Offset(l.written.Load())
+	began := time.Now()
+	if err := l.db.LogData(nil, pebble.Sync); err != nil {
+		return err
+	}
+	if err := l.Err(); err != nil && l.opts.mutant != mutantIgnoreFailure {
+		return err
+	}
+	l.metrics.synced(time.Since(began))
+	l.announce(to)
+	return nil
+}
+
+// announce tells everybody that the log is durable up to to. REQUIRES: a sync that covers to has returned (W4), and the
+// ring has the bytes.
+func (l *Log) announce(to Offset) {
+	l.telling.Lock()
+	defer l.telling.Unlock()
+	if to <= Offset(l.durable.Load()) {
 		return
 	}
 	l.durable.Store(int64(to))
+	l.tail.advance(to)
 	l.mu.Lock()
 	l.wakeWaitersLocked()
 	l.mu.Unlock()
-	l.tail.advance(to)
 	if l.opts.OnDurable != nil {
 		l.opts.OnDurable(to)
+	}
+}
+
+// fail ends the log for good (A2). It may be called from within Pebble, under its locks, so it calls nothing of Pebble's,
+// and OnFailure has a goroutine of its own.
+func (l *Log) fail(err error) {
+	if l.opts.mutant == mutantIgnoreFailure {
+		return
+	}
+	l.mu.Lock()
+	if l.mu.err != nil {
+		l.mu.Unlock()
+		return
+	}
+	l.guard.dead.Store(true)
+	l.mu.err = err
+	close(l.failed)
+	l.wakeWaitersLocked()
+	l.mu.commit.Signal()
+	l.mu.sync.Signal()
+	l.mu.Unlock()
+	l.stalls.release()
+	l.tail.fail(err)
+	l.opts.Logger.Error("log failed, nothing is acknowledged any more", "error", err)
+	if l.opts.OnFailure != nil && l.running.Load() {
+		l.calls.Go(func() { l.opts.OnFailure(err) })
 	}
 }

@@ -8,11 +8,12 @@
 //
 // # Format
 //
-// One Pebble key for each chunk, and a few for metadata:
+// A Pebble database; its own commit log is in the directory commit/ within. One key for each chunk, and a few for metadata:
 //
 //	'c' start(8, big endian)        a chunk: header and bytes of the stream
 //	'm' "format"                    uvarint version of this format: 1
 //	'm' "lineage"                   JSON array of LineageEntry, oldest first
+//	'm' "begin"                     8 bytes, big endian: where a log without chunks stands; absent: at 0
 //
 //	chunk header, 19 bytes:
 //	  0   1  version, 1
@@ -26,29 +27,47 @@
 // Chunks are dense: next start = start + length (W1). A record is one command, or a whole MULTI … EXEC; no chunk splits
 // one (W2). So every chunk boundary is a record boundary, and whatever prefix of the chunks a crash leaves is a log.
 //
+// Tables of chunks never overlap and are never compacted: a byte of the log is written twice, to the commit log and to a
+// table. They are not compressed.
+//
 // # Writing
 //
 // Append, by one executor at a time, copies records into memory and gives them their offset; it neither blocks nor fails
-// (A2). One goroutine, the committer, writes what has gathered as one chunk and syncs it as the policy asks:
+// (A2). One goroutine, the committer, writes what has gathered as chunks, in Pebble batches. A second one, the syncer,
+// makes durable what was written without a sync:
 //
-//   - always: one Pebble batch with a sync. The commit point is the return of that sync; Durable moves then.
+//   - always: the committer's batches carry a sync.
 //   - everysec: batches without sync, and a sync every second that covers all of them.
 //   - no: batches without sync; the system writes when it likes, Sync and Close do it on demand.
 //
-// After a crash Pebble recovers a prefix of its batches. A batch is a whole chunk, so the log ends on a record boundary at
-// or after the durable offset that was announced (W4). Open checks the newest chunks and begins there; nothing has to be
-// cut unless TruncateTo asks for it.
+// The commit point of bytes is the return of the sync that covers them; Durable moves then, and not earlier.
 //
-// BeginID writes the lineage with a sync of its own: a crash leaves the old lineage or the new one. Trim deletes a prefix of
-// chunks by a range delete; a crash leaves it done or not.
+// # What a crash leaves
+//
+//	Append      what was durable, and perhaps more: whole batches of whole chunks, in their order, without a gap. So the log
+//	            ends on a record boundary at or after the Durable that was announced (W4), and Open has nothing to cut
+//	BeginID     the old lineage or the new one: one batch with a sync, after all bytes were made durable
+//	TruncateTo  the log before or after: chunks, lineage and begin change in one batch with a sync. What is deleted is then
+//	            excised from the tables; if a crash comes first, it stays behind unseen, as some space
+//	Reset       likewise
+//	Trim        done or not done: one edit of Pebble's MANIFEST
+//	Open        of a new directory, before Pebble has made its first files durable: a directory that cannot be opened, in
+//	            which nobody has been promised anything
 //
 // # Failure
 //
-// When a write or sync fails, the log has failed for good: OnFailure is called once, Err and every WaitDurable return the
-// error, Durable stays where it is, and Append goes on giving offsets that will never be durable. Nothing is tried again
-// as if nothing had happened: after a failed fsync the system may have dropped what it could not write.
+// When a write or sync fails, the log has failed for good: OnFailure is called once, Err, Sync and every WaitDurable return
+// the error, Durable stays where it is, and Append goes on giving offsets that will never be durable. Nothing is tried again
+// as if nothing had happened: after a failed fsync the system may have dropped what it could not write. Tables are another
+// matter: their bytes are safe in the commit log, Pebble writes them again, and the log only waits once its memtables are
+// full. How Pebble, which takes none of this well, is brought to it: see guardFS.
 //
 // # Concurrency
 //
-// Append: one caller at a time. Everything else: any number of goroutines.
+// Append: one caller at a time. BeginID: while nobody appends. TruncateTo and Reset: while nobody appends or reads.
+// A Reader: one goroutine at a time. Everything else: any number of goroutines. OnDurable is called by the committer or the
+// syncer, never by both at once and with growing offsets; OnFailure by a goroutine of its own. Both must not call Close.
+//
+// Locks, in the order in which they are taken: admin, dbMu (shared), Pebble's own, telling, the ring's or mu. Pebble calls
+// fail under locks of its own, so nobody calls Pebble while holding telling, mu or the ring's.
 package wal

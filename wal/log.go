@@ -59,9 +59,17 @@ type Options struct {
 	RetainBytes int64
 	RetainAge   time.Duration
 
-	// ackBeforeSync is a mutant for tests: it announces bytes as durable before they are synced.
-	ackBeforeSync bool
+	memTableSize int64  // for tests: rotation and flushes with few bytes
+	mutant       mutant // for tests: leave a rule out
 }
+
+// mutant is a rule that a test leaves out, to see that its checks notice.
+type mutant uint8
+
+const (
+	mutantAckBeforeSync mutant = iota + 1 // W4: announces bytes before they are synced
+	mutantIgnoreFailure                   // A2: goes on after a failed write or sync
+)
 
 // The defaults. A chunk of 1 MiB is a disk's worth of a sequential write; the ring holds some tens of milliseconds of a
 // full stream, longer than a replica's round trip.
@@ -74,36 +82,57 @@ const (
 type Log struct {
 	opts  Options
 	db    *pebble.DB
-	fatal *fatalLogger
+	guard *guardFS
+
+	// dbMu keeps db open while it is used: readers hold it, Close takes it.
+	dbMu     sync.RWMutex
+	dbClosed bool
 
 	// Invariants: first <= durable <= written <= end. Durable moves only after a sync has returned (W4).
-	durable atomic.Int64
-	written atomic.Int64
-	end     atomic.Int64
-	first   atomic.Int64
-	policy  atomic.Uint32
-	always  atomic.Bool // sync without pause whatever the policy: replicas are attached (W5)
+	durable    atomic.Int64
+	written    atomic.Int64
+	end        atomic.Int64
+	first      atomic.Int64
+	policy     atomic.Uint32
+	continuous atomic.Bool // sync without pause whatever the policy: replicas are attached (W5)
+	running    atomic.Bool // opened: a failure is told to OnFailure
+	retain     struct {
+		bytes atomic.Int64
+		age   atomic.Int64 // ns
+	}
 
 	mu struct {
 		sync.Mutex
-		cond      sync.Cond
-		buf       []byte // appended, not yet taken by the committer
-		segs      []segment
-		spare     []byte
-		spareSegs []segment
-		kicked    bool
-		asleep    bool
-		syncWant  Offset // somebody waits for this to be durable
-		closing   bool
-		err       error
-		waiters   chan struct{} // closed when durable advances or the log fails; nil if nobody waits
-		lineage   []LineageEntry
+		commit   sync.Cond // the committer waits here
+		sync     sync.Cond // the syncer waits here
+		buf      []byte    // appended, not yet taken by the committer
+		segs     []segment
+		kicked   bool
+		ripe     bool   // has gathered for lazyGather
+		ripening bool   // ripener runs
+		alarmed  bool   // alarm runs
+		syncWant Offset // somebody waits for this to be durable
+		closing  bool
+		err      error
+		waiters  chan struct{} // closed when durable advances or the log fails; nil if nobody waits
+		lineage  []LineageEntry
 	}
-	tail    tailRing
-	metrics metricCounters
-	done    chan struct{}
-	closed  sync.Once
-	closeE  error
+	// telling makes announcements one after another, in order; it is taken before mu.
+	telling sync.Mutex
+	// admin is held by whatever changes the log other than by appending: BeginID, Trim, TruncateTo, Reset.
+	admin sync.Mutex
+
+	ripener, alarm *time.Timer
+	lastSync       time.Time // of the syncer
+	stalls         stallGate
+	tail           tailRing
+	metrics        metricCounters
+	committed      chan struct{} // closed when the committer has ended
+	synced         chan struct{} // closed when the syncer has ended
+	failed         chan struct{} // closed when the log has failed
+	calls          sync.WaitGroup
+	closed         sync.Once
+	closeErr       error
 }
 
 // segment is one Append within the buffer.
@@ -112,34 +141,46 @@ type segment struct {
 	db  int // database selected at its start
 }
 
-// Open opens the log, creating it if it is not there. The newest chunk is verified; the log ends where it ends.
+// Open opens the log, creating it if it is not there. The newest chunk is verified, and the log ends where it ends: always
+// on a record boundary (W2), because what a crash leaves is whole batches of whole chunks. A damaged log is a
+// CorruptionError, one of another format ErrFormat.
 func Open(o Options) (*Log, error) {
 	o.defaults()
-	l := &Log{opts: o, fatal: &fatalLogger{log: o.Logger.Named("wal")}, done: make(chan struct{})}
-	l.mu.cond.L = &l.mu.Mutex
+	l := &Log{opts: o, committed: make(chan struct{}), synced: make(chan struct{}), failed: make(chan struct{}), lastSync: time.Now()}
+	l.mu.commit.L, l.mu.sync.L = &l.mu.Mutex, &l.mu.Mutex
+	l.stalls.init()
 	l.policy.Store(uint32(o.Policy))
+	l.SetRetention(o.RetainBytes, o.RetainAge)
+	l.tail.init(o.TailBytes)
+	l.guard = &guardFS{FS: o.FS, fail: l.fail, logDir: o.FS.PathJoin(o.Dir, commitLogDir), closing: make(chan struct{})}
 	if !o.ReadOnly {
 		if err := o.FS.MkdirAll(o.Dir, 0o755); err != nil {
 			return nil, err
 		}
 	}
-	db, err := pebble.Open(o.Dir, pebbleOptions(&o, l.fatal))
+	db, err := openPebble(o.Dir, pebbleOptions(&l.opts, l))
 	if err != nil {
-		if pebble.IsCorruptionError(err) {
-			return nil, &CorruptionError{Offset: -1, Err: err}
-		}
-		return nil, err
+		close(l.guard.closing)
+		return nil, errors.Join(readError(-1, err), l.Err())
 	}
 	l.db = db
-	if err := l.load(); err != nil {
+	// What the guard kept from Pebble fails the opening all the same.
+	if err := errors.Join(l.load(), l.Err()); err != nil {
+		close(l.guard.closing)
 		return nil, errors.Join(err, db.Close())
 	}
-	l.tail.init(o.TailBytes, Offset(l.end.Load()))
+	l.tail.reset(Offset(l.end.Load()))
 	if o.ReadOnly {
-		close(l.done)
-	} else {
-		go l.commitLoop()
+		close(l.committed)
+		close(l.synced)
+		return l, nil
 	}
+	l.ripener, l.alarm = time.AfterFunc(time.Hour, l.ripen), time.AfterFunc(time.Hour, l.ring)
+	l.ripener.Stop()
+	l.alarm.Stop()
+	l.running.Store(true)
+	go l.commitLoop()
+	go l.syncLoop()
 	return l, nil
 }
 
@@ -159,60 +200,53 @@ func (o *Options) defaults() {
 	if o.TailBytes == 0 {
 		o.TailBytes = DefaultTailBytes
 	}
+	if o.memTableSize == 0 {
+		o.memTableSize = memTableSize
+	}
+	o.Logger = o.Logger.Named("wal")
 }
 
 // load reads metadata and the bounds of the log.
 func (l *Log) load() error {
 	v, err := get(l.db, formatKey)
 	if err != nil {
-		return err
+		return readError(-1, err)
 	}
 	switch {
 	case v == nil && l.opts.ReadOnly:
 	case v == nil:
 		// A crash before this is durable leaves an empty database, and the next open comes here again.
-		if err := l.db.Set(formatKey, binary.AppendUvarint(nil, 1), pebble.Sync); err != nil {
+		b := l.db.NewBatch()
+		if err := b.Set(formatKey, binary.AppendUvarint(nil, formatVersion), nil); err != nil {
+			return err
+		}
+		if err := l.writeMeta(b); err != nil {
+			return err
+		}
+		if err := l.settleMeta(); err != nil {
 			return err
 		}
 	default:
-		if n, k := binary.Uvarint(v); k != len(v) || n != 1 {
+		if n, k := binary.Uvarint(v); k != len(v) || n != formatVersion {
 			return fmt.Errorf("%w: %x", ErrFormat, v)
 		}
 	}
 	if err := l.loadLineage(); err != nil {
 		return err
 	}
-	it, err := l.db.NewIter(&pebble.IterOptions{LowerBound: chunkLow, UpperBound: chunkHigh})
+	it, err := l.chunkIter()
 	if err != nil {
 		return err
 	}
-	defer it.Close()
-	var first, end Offset
-	if it.First() {
-		var ok bool
-		if first, ok = parseChunkKey(it.Key()); !ok {
-			return &CorruptionError{0, fmt.Errorf("%w: key %x", ErrChunk, it.Key())}
-		}
-		it.Last()
-		last, ok := parseChunkKey(it.Key())
-		if !ok {
-			return &CorruptionError{last, fmt.Errorf("%w: key %x", ErrChunk, it.Key())}
-		}
-		c, err := parseChunk(last, it.Value())
-		if err != nil {
-			return &CorruptionError{last, err}
-		}
-		end = last + Offset(len(c.data))
-	} else if it.Error() == nil && len(l.mu.lineage) > 0 {
-		// Everything was trimmed: the lineage knows where the log stands.
-		first = l.mu.lineage[len(l.mu.lineage)-1].Start
-		end = first
-	}
-	if err := it.Error(); err != nil {
-		if pebble.IsCorruptionError(err) {
-			return &CorruptionError{first, err}
-		}
+	first, end, err := bounds(it)
+	if err = errors.Join(err, it.Close()); err != nil {
 		return err
+	}
+	if end < 0 { // no chunk
+		if first, err = l.loadBegin(); err != nil {
+			return err
+		}
+		end = first
 	}
 	l.first.Store(int64(first))
 	l.end.Store(int64(end))
@@ -221,14 +255,70 @@ func (l *Log) load() error {
 	return nil
 }
 
+// bounds returns the start of the first chunk and the end of the last one, which it verifies; end < 0 without chunks.
+func bounds(it *pebble.Iterator) (first, end Offset, err error) {
+	if !it.First() {
+		return 0, -1, readError(0, it.Error())
+	}
+	first, ok := parseChunkKey(it.Key())
+	if !ok {
+		return 0, -1, &CorruptionError{0, fmt.Errorf("%w: key %x", ErrChunk, it.Key())}
+	}
+	if !it.Last() {
+		return 0, -1, readError(first, it.Error())
+	}
+	start, c, err := chunkAt(it)
+	return first, start + Offset(len(c.data)), err
+}
+
+// chunkAt decodes the chunk on which it stands; its data is valid until it moves.
+func chunkAt(it *pebble.Iterator) (start Offset, c chunkInfo, err error) {
+	start, ok := parseChunkKey(it.Key())
+	if !ok {
+		return -1, c, &CorruptionError{-1, fmt.Errorf("%w: key %x", ErrChunk, it.Key())}
+	}
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return start, c, readError(start, err)
+	}
+	if c, err = parseChunk(start, v); err != nil {
+		return start, c, &CorruptionError{start, err}
+	}
+	return start, c, nil
+}
+
+// seekChunk puts it on the chunk that holds the byte at o and decodes it.
+func seekChunk(it *pebble.Iterator, o Offset) (start Offset, c chunkInfo, err error) {
+	if !it.SeekLT(chunkKey(nil, o+1)) {
+		if err := it.Error(); err != nil {
+			return 0, c, readError(o, err)
+		}
+		return 0, c, &CorruptionError{o, errNoChunk}
+	}
+	if start, c, err = chunkAt(it); err == nil && start+Offset(len(c.data)) <= o {
+		err = &CorruptionError{o, errNoChunk}
+	}
+	return start, c, err
+}
+
+var errNoChunk = errors.New("no chunk holds this offset")
+
 // Append copies whole records into the log and returns the offset behind them. db is the database selected in the stream
-// at their start. It never blocks and never fails (A2): if the log has failed, the bytes get offsets that will never be
-// durable. One caller at a time. Kick makes the committer look.
+// at their start, dbAfter the one behind them. It never blocks and never fails (A2): if the log has failed, the bytes get
+// offsets that will never be durable. One caller at a time.
+//
+// The committer looks at them at the next Kick, or earlier if they are many.
 func (l *Log) Append(records []byte, db, dbAfter int) Offset {
 	_ = dbAfter // what follows says its own database: each append carries the one at its start
 	l.mu.Lock()
-	l.mu.buf = append(l.mu.buf, records...)
-	l.mu.segs = append(l.mu.segs, segment{len(l.mu.buf), db})
+	had := len(l.mu.buf)
+	if l.mu.err == nil {
+		l.mu.buf = append(l.mu.buf, records...)
+		l.mu.segs = append(l.mu.segs, segment{len(l.mu.buf), db})
+		if had < lazyBytes && len(l.mu.buf) >= lazyBytes {
+			l.mu.commit.Signal()
+		}
+	}
 	end := l.end.Add(int64(len(records)))
 	l.mu.Unlock()
 	return Offset(end)
@@ -237,10 +327,9 @@ func (l *Log) Append(records []byte, db, dbAfter int) Offset {
 // Kick wakes the committer. Appends of one round of an event loop share one kick, and so one sync.
 func (l *Log) Kick() {
 	l.mu.Lock()
-	l.mu.kicked = true
-	if l.mu.asleep {
-		l.mu.asleep = false
-		l.mu.cond.Signal()
+	if !l.mu.kicked {
+		l.mu.kicked = true
+		l.mu.commit.Signal()
 	}
 	l.mu.Unlock()
 }
@@ -270,13 +359,22 @@ func (l *Log) Err() error {
 // SetPolicy changes the fsync policy.
 func (l *Log) SetPolicy(p Policy) {
 	l.policy.Store(uint32(p))
-	l.Kick()
+	l.wakeBoth()
+}
+
+// wakeBoth makes committer and syncer look at what has changed.
+func (l *Log) wakeBoth() {
+	l.mu.Lock()
+	l.mu.kicked = true
+	l.mu.commit.Signal()
+	l.mu.sync.Signal()
+	l.mu.Unlock()
 }
 
 // SetContinuousSync makes the committer sync without pause under any policy, because somebody wants durable bytes (W5).
 func (l *Log) SetContinuousSync(on bool) {
-	l.always.Store(on)
-	l.Kick()
+	l.continuous.Store(on)
+	l.wakeBoth()
 }
 
 // WaitDurable waits until durable >= o. It does not ask for a sync that the policy would not do: Sync does.
@@ -308,13 +406,14 @@ func (l *Log) WaitDurable(ctx context.Context, o Offset) error {
 	}
 }
 
-// Sync makes everything appended so far durable, whatever the policy.
+// Sync makes everything appended so far durable, whatever the policy. It returns the error of a log that has failed, or
+// of ctx; the sync goes on then.
 func (l *Log) Sync(ctx context.Context) error {
 	end := l.End()
 	l.mu.Lock()
 	l.mu.syncWant = max(l.mu.syncWant, end)
 	l.mu.Unlock()
-	l.Kick()
+	l.wakeBoth()
 	return l.WaitDurable(ctx, end)
 }
 
@@ -326,16 +425,26 @@ func (l *Log) wakeWaitersLocked() {
 	}
 }
 
-// Close syncs what was appended and closes. It is idempotent and waits.
+// Close syncs what was appended and closes. It is idempotent and waits. Of a log that has failed it returns the failure.
 func (l *Log) Close() error {
 	l.closed.Do(func() {
+		l.mu.Lock()
+		l.mu.closing = true
+		l.mu.commit.Signal()
+		l.mu.sync.Signal()
+		l.mu.Unlock()
+		l.stalls.release()
+		<-l.committed
+		<-l.synced
 		if !l.opts.ReadOnly {
-			l.mu.Lock()
-			l.mu.closing = true
-			l.mu.Unlock()
-			l.Kick()
+			l.ripener.Stop()
+			l.alarm.Stop()
+			if l.Err() == nil && l.written.Load() > l.durable.Load() {
+				if err := l.syncWritten(); err != nil {
+					l.fail(err)
+				}
+			}
 		}
-		<-l.done
 		err := l.Err()
 		l.mu.Lock()
 		if l.mu.err == nil {
@@ -343,8 +452,13 @@ func (l *Log) Close() error {
 		}
 		l.wakeWaitersLocked()
 		l.mu.Unlock()
-		l.tail.close()
-		l.closeE = errors.Join(err, l.db.Close())
+		l.tail.fail(ErrClosed)
+		close(l.guard.closing)
+		l.dbMu.Lock()
+		l.dbClosed = true
+		l.dbMu.Unlock()
+		l.closeErr = errors.Join(err, l.db.Close())
+		l.calls.Wait()
 	})
-	return l.closeE
+	return l.closeErr
 }

@@ -16,9 +16,17 @@ type tailRing struct {
 	more    chan struct{} // closed and replaced when durable moves or the log ends
 }
 
-func (t *tailRing) init(size int, end Offset) {
-	t.size, t.start, t.end, t.durable = size, end, end, end
+func (t *tailRing) init(size int) {
+	t.size = size
 	t.more = make(chan struct{})
+}
+
+// reset empties the ring; the log ends at end.
+func (t *tailRing) reset(end Offset) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.start, t.end, t.durable = end, end, end
+	t.wakeLocked()
 }
 
 func (t *tailRing) attach() {
@@ -106,8 +114,6 @@ func (t *tailRing) fail(err error) {
 	defer t.mu.Unlock()
 	if t.err == nil {
 		t.err = err
+		t.wakeLocked()
 	}
-	t.wakeLocked()
 }
-
-func (t *tailRing) close() { t.fail(ErrClosed) }

@@ -8,7 +8,7 @@ help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 build: ## build ./holdfast
-	$(GO) build -o holdfast ./cmd/holdfast
+	$(GO) build -buildvcs=auto -o holdfast ./cmd/holdfast
 
 test: ## all tests: unit, crash, metamorphic, differential and interop (these where redis-server is installed)
 	$(GO) test -timeout 15m ./...

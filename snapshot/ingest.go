@@ -103,10 +103,10 @@ func (g *Ingest) table() error {
 		return err
 	}
 	g.names = append(g.names, name)
-	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: syncBytes})
 	if g.s.opts.noSync {
 		f = unsynced{f}
 	}
+	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: syncBytes})
 	o := g.s.pebbleOptions()
 	o.EnsureDefaults()
 	g.file = &tableFile{Writable: objstorageprovider.NewFileWritable(f)}

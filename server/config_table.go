@@ -377,6 +377,8 @@ var directives = []directive{
 		help: "A checkpoint begins at the latest after this time if anything has changed; 0 = only by size."},
 	{name: "dirty-bytes-limit", kind: kindMemory, def: "536870912", min: 1 << 20, max: math.MaxInt64, flags: own, apply: (*Server).applyEngine,
 		help: "Bytes changed since the last checkpoint above which writers wait for the next one."},
+	{name: "pprof-listen", kind: kindString, flags: own | fixed,
+		help: "Address (host:port) of Go's profiles under /debug/pprof/; only for trusted networks. Empty = off."},
 	{name: "log-retain-bytes", kind: kindMemory, def: "0", max: math.MaxInt64, flags: own | fixed,
 		help: "Bytes of log kept for replicas and history; 0 = no limit by size."},
 	{name: "log-retain-age", kind: kindTime, def: "0", max: math.MaxInt32, flags: own | fixed,

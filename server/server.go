@@ -150,6 +150,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.network = NewNetwork(s.networkConfig(o.Logger))
 	durable.Store(s.network)
 	s.network.SetDurable(int64(eng.Log().Durable()))
+	if err := s.serveProfiles(s.ctx); err != nil {
+		s.log.Warn("profiles are not served", "error", err)
+	}
 	if err := s.network.Start(ctx); err != nil {
 		s.stop()
 		return fail(err)

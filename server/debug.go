@@ -35,7 +35,7 @@ func (s *session) cmdDebug(args [][]byte) {
 		s.debugObject(string(args[2]))
 	case sub == "digest" && len(args) == 2:
 		s.eng.Lock()
-		sum := s.eng.Digest()
+		sum := s.eng.RedisDigest()
 		s.eng.Unlock()
 		w.Simple(fmt.Sprintf("%x", sum))
 	case sub == "digest-value" && len(args) >= 2:

@@ -98,3 +98,6 @@ func (e *Engine) checkRows() (n int, err error) {
 
 // Digest is a digest of all data and expiries. REQUIRES: the lock, or nobody else.
 func (e *Engine) Digest() [20]byte { return command.StateDigest(e.ks) }
+
+// RedisDigest is the digest of DEBUG DIGEST, equal to a redis-server's that holds the same data. REQUIRES: the lock.
+func (e *Engine) RedisDigest() [20]byte { return command.Digest(e.ks) }

@@ -179,10 +179,7 @@ func (l *Log) commit(buf []byte, segs []segment, sync bool) error {
 }
 
 // memTables returns how many memtables there are, the one that is written included.
-//
-// In units of full ones: Pebble lets the first memtables of a database be small, and flushes none before half a full one's
-// bytes have gathered, so their number says nothing.
-func (l *Log) memTables() int64 { return int64(l.db.Metrics().MemTable.Size) / l.opts.memTableSize }
+func (l *Log) memTables() int64 { return l.db.Metrics().MemTable.Count }
 
 // batchSlack is room for a batch's header and the keys and headers of its chunks.
 const batchSlack = 4 << 10

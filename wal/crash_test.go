@@ -108,6 +108,7 @@ func (c crashRun) run() (cut bool, err error) {
 
 	// The life after the cut.
 	o = opts(clone)
+	o.mutant = 0
 	if err := Check(ctx, o, func(string) {}); err != nil {
 		return true, fmt.Errorf("check: %w", err)
 	}

@@ -142,8 +142,7 @@ func (d *duel) compareEncodings(args []string) {
 		b, err := d.ours.conn(1).Do("OBJECT", "ENCODING", key)
 		require.NoError(d, err)
 		if !bytes.Equal(a, b) {
-			d.Fatalf("encoding of %s after %s: redis %q, holdfast %q
-before it:\n%s", key, quoteArgs(args), a, b, d.related(args))
+			d.Fatalf("encoding of %s after %s: redis %q, holdfast %q\nbefore it:\n%s", key, quoteArgs(args), a, b, d.related(args))
 		}
 	}
 }

@@ -189,6 +189,10 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		h = e.ks.HandOver()
 		p.at, selected = e.logEnd, max(e.streamDB, 0)
 		e.checkpointAt = e.logEnd
+		select {
+		case <-e.check.wake: // whatever asked before this hand-over is served by it
+		default:
+		}
 	})
 	if h == nil {
 		p.at = e.store.Meta().C

@@ -171,12 +171,22 @@ func (m *model) wanted() (rows, []DBMeta) {
 
 // checkpoint ingests what has changed. On error the model is as it was, and the next one carries the same and more.
 func (m *model) checkpoint(s *Store) error {
+	return m.enter(s, m.prepare())
+}
+
+// prepare notes what the next checkpoint will hold, before the ingest: a crash in its middle may leave either.
+func (m *model) prepare() Meta {
 	want, dbs := m.wanted()
-	c := m.meta.C + 1 + wal.Offset(m.r.IntN(100))
 	meta := m.meta
-	meta.C, meta.DBs, meta.Format, meta.CreatedMs = c, dbs, formatVersion, int64(c)*10
-	// Before the ingest: a crash in its middle may leave either.
-	m.at[c], m.metas[c] = want, meta
+	meta.C += 1 + wal.Offset(m.r.IntN(100))
+	meta.DBs, meta.Format, meta.CreatedMs = dbs, formatVersion, int64(meta.C)*10
+	m.at[meta.C], m.metas[meta.C] = want, meta
+	return meta
+}
+
+// enter ingests what prepare has noted.
+func (m *model) enter(s *Store, meta Meta) error {
+	want := m.at[meta.C]
 	g, err := s.NewIngest()
 	if err != nil {
 		return err
@@ -184,7 +194,7 @@ func (m *model) checkpoint(s *Store) error {
 	if err := m.fill(g, want); err != nil {
 		return errors.Join(err, g.Abort())
 	}
-	if err := g.Commit(ctx(), meta); err != nil {
+	if err := g.Commit(context.Background(), meta); err != nil {
 		return err
 	}
 	m.rows, m.meta, m.dead = want, meta, nil

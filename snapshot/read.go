@@ -48,8 +48,8 @@ func readError(err error) error {
 // Iter walks rows of a store or a view. Key and Value are valid until the next step. It keeps the tables that it reads
 // on disk, so it must not stay open for long.
 //
-// A walk over everything takes no room in the cache from what is read again and again: Pebble's cache is CLOCK-Pro, in
-// which a block read once goes before any that was read twice (TestScanLeavesCache).
+// A walk over everything takes little of the cache from what is read again and again: Pebble's cache is CLOCK-Pro, in which
+// a block read once goes before most that were read twice (TestScanLeavesCache).
 type Iter struct{ it *pebble.Iterator }
 
 // NewIter returns an iterator over [lower, upper) that stands before the first row; nil bounds mean none.

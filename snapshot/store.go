@@ -162,6 +162,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		L0StopWritesThreshold: 1 << 20,
 		LBaseMaxBytes:         1 << 30,
 		BytesPerSync:          syncBytes,
+		// By default Pebble ends the process when it meets a damaged block. Here the reader gets a *CorruptionError: the rest
+		// of the data can still be served, and Check has to go on.
+		EventListener: &pebble.EventListener{DataCorruption: s.corruption},
 		// Nobody is ever stalled by compactions: an ingest does not wait for them.
 		CompactionConcurrencyRange: func() (int, int) { return 1, int(s.compactions.Load()) },
 	}
@@ -180,6 +183,10 @@ func (s *Store) pebbleOptions() *pebble.Options {
 // SetCompactions bounds how many compactions run at once, 1 or more; 1 until it is called. More than that begin only
 // when the tables to merge have piled up. The server needs the cores: this is for an idle time or a load in bulk.
 func (s *Store) SetCompactions(n int) { s.compactions.Store(int32(max(n, 1))) }
+
+func (s *Store) corruption(info pebble.DataCorruptionInfo) {
+	s.opts.Logger.Named("snapshot").Error("a table is damaged", "table", info.Path, "error", info.Details)
+}
 
 // pebbleLogger gives Pebble's lines to hclog.
 type pebbleLogger struct {

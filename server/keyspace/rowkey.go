@@ -123,7 +123,12 @@ func ExpireRange(db uint32) (lo, hi []byte) { return tagRange(TagExpire, db) }
 
 // ElemObjectRange bounds the element rows of one big collection.
 func ElemObjectRange(db uint32, oid uint64) (lo, hi []byte) {
-	return AppendElemKey(nil, db, oid, nil), AppendElemKey(nil, db, oid+1, nil)
+	lo = AppendElemKey(nil, db, oid, nil)
+	if oid == 1<<64-1 {
+		_, hi = ElemRange(db)
+		return lo, hi
+	}
+	return lo, AppendElemKey(nil, db, oid+1, nil)
 }
 
 func tagRange(tag byte, db uint32) (lo, hi []byte) {

@@ -178,8 +178,9 @@ func (l *Log) commit(buf []byte, segs []segment, sync bool) error {
 	return nil
 }
 
-// memTables returns how many memtables there are, the one that is written included.
-func (l *Log) memTables() int64 { return l.db.Metrics().MemTable.Count }
+// memTables returns how many memtables there are, in units of full ones: Pebble lets the first memtables of a database be
+// small, and flushes none before half a full one's bytes have gathered, so their number would stall a new log for good.
+func (l *Log) memTables() int64 { return int64(l.db.Metrics().MemTable.Size) / l.opts.memTableSize }
 
 // batchSlack is room for a batch's header and the keys and headers of its chunks.
 const batchSlack = 4 << 10

@@ -151,3 +151,17 @@ func TestTrimTruncateTime(t *testing.T) {
 	require.Less(t, l.First(), l.End())
 	require.NoError(t, l.Close())
 }
+
+// A new log's memtables start small, and Pebble flushes none before half a full one has gathered: the committer must not
+// wait for a flush that does not come.
+func TestNewLogDoesNotStall(t *testing.T) {
+	l := open(t, vfs.NewMem(), Options{})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	rec := set(1, 1<<20)
+	for range 200 {
+		l.Append(rec, 0, 0)
+		require.NoError(t, l.Sync(ctx))
+	}
+	require.NoError(t, l.Close())
+}

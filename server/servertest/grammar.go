@@ -40,8 +40,8 @@ var grammar = []string{
 	"!RANDOMKEY", "EXPIRE $k $ttl", "PEXPIRE $k $ttlms", "EXPIREAT $k $at [ ( NX | XX | GT | LT ) ]",
 	"PEXPIREAT $k $atms [ ( NX | XX | GT | LT ) ]", "EXPIRE $k ( -1 | 0 | x | 9223372036854775807 )", "TTL $k", "PTTL $k",
 	"EXPIRETIME $k", "PEXPIRETIME $k", "PERSIST $k", "OBJECT ENCODING $k", "OBJECT ENCODING $k", "OBJECT REFCOUNT $k", "OBJECT FREQ $k",
-	"!SORT ( $l | $t | $z ) [ LIMIT $i $c ] [ ( ASC | DESC ) ] [ ALPHA ]", "!SORT $l BY s* [ DESC ] { GET ( # | h*->$f | s* | x ) }",
-	"!SORT ( $l | $t ) ALPHA [ LIMIT $i $c ] STORE $l", "!SORT_RO $l [ ALPHA ]", "!SORT ( $l | $z ) BY nosort [ GET # ] [ LIMIT $i $c ]", "!SORT ( $l | $t ) BY h*->a STORE $l",
+	"!SORT ( $l | $t ) [ LIMIT $i $c ] [ ( ASC | DESC ) ] [ ALPHA ]", "!SORT $l BY s* [ DESC ] { GET ( # | h*->$f | s* | x ) }",
+	"!SORT ( $l | $t ) ALPHA [ LIMIT $i $c ] STORE $l", "!SORT_RO $l [ ALPHA ]", "!SORT $l BY nosort [ GET # ] [ LIMIT $i $c ]", "!SORT ( $l | $t ) BY h*->a STORE $l",
 	"RESTORE $k ( 0 | $ttlms ) $dump [ REPLACE ]", "RESTORE $k $atms $dump REPLACE ABSTTL", "!DUMP $k", "MEMORY USAGE $k",
 	"SWAPDB 0 1", "!SELECT ( 0 | 0 | 0 | 1 )", "SELECT ( 0 | 99 | x )", "PING [ $v ]", "ECHO $v",
 	// hashes
@@ -109,6 +109,10 @@ func (c *Command) Agree(a, b []byte) bool {
 	return true
 }
 
+// Sorts tells whether c is SORT. A sorted set that is sorted by SORT changes its encoding in Redis, although it is only read;
+// here no read changes anything, so streams sort lists and sets only.
+func (c *Command) Sorts() bool { return strings.HasPrefix(strings.ToLower(c.Args[0]), "sort") }
+
 // Stream yields random commands. The same seed yields the same stream.
 type Stream struct {
 	r      *rand.Rand
@@ -145,6 +149,9 @@ func (g *Stream) Next() Command {
 			return Command{Args: []string{"EXEC"}, Queued: q}
 		}
 		c := g.draw()
+		for c.Sorts() {
+			c = g.draw() // what it sorts is not known yet
+		}
 		g.queued = append(g.queued, c)
 		return c
 	}
@@ -175,6 +182,10 @@ func (g *Stream) draw() Command {
 // streamRule is RuleOf, and what a stream cannot hold equal: times that pass, draws, and payloads whose encoding is ours.
 func streamRule(args []string) Rule {
 	switch strings.ToLower(args[0]) {
+	case "object":
+		if len(args) > 1 && strings.EqualFold(args[1], "encoding") {
+			return Rule{kind: ruleEncoding}
+		}
 	case "ttl", "expiretime":
 		return Rule{kind: ruleNear, near: 60}
 	case "pttl", "pexpiretime":

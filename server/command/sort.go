@@ -236,12 +236,15 @@ func (c *Ctx) sortBy(items []sortItem, s *sortOptions) bool {
 	return true
 }
 
-// sortScore parses a number as strtod does for SORT: the empty string is 0, spaces may lead.
+// sortScore parses a number as strtod does for SORT: the empty string is 0, spaces may lead, a zero byte ends it.
 func sortScore(v []byte) (float64, bool) {
-	t := strings.TrimLeft(string(v), " \t\r\n\v\f")
+	if i := bytes.IndexByte(v, 0); i >= 0 {
+		v = v[:i] // where C's string ends
+	}
 	if len(v) == 0 {
 		return 0, true
 	}
+	t := strings.TrimLeft(string(v), " \t\r\n\v\f")
 	f, ok := ParseFloat([]byte(t))
 	return f, ok && !math.IsNaN(f)
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/holdfast-db/holdfast/server/keyspace"
 	"github.com/holdfast-db/holdfast/server/reply"
@@ -316,13 +317,26 @@ func cmdZScan(c *Ctx) {
 		return
 	}
 	var buf [32]byte
+	packed := s.o.ZSet().Encoding() == keyspace.EncListpack
 	next := s.o.ZSet().Scan(s.cursor, s.count, func(m []byte, score float64) {
 		if s.matches(m) {
 			c.W.Bulk(m)
 			// A bulk string in RESP3 as well.
-			c.W.Bulk(reply.AppendDouble(buf[:0], score))
+			c.W.Bulk(appendScanScore(buf[:0], score, packed))
 			s.n += 2
 		}
 	})
 	c.endElementScan(s, next)
+}
+
+// maxPackedInt is the largest score that Redis keeps as an integer in a packed sorted set: half of the int64s.
+const maxPackedInt = 1 << 62
+
+// appendScanScore appends a score as ZSCAN shows it: an integer of a packed sorted set with all its digits, as the packed
+// form holds it, where other commands would give 1e+17.
+func appendScanScore(dst []byte, score float64, packed bool) []byte {
+	if packed && score == math.Trunc(score) && math.Abs(score) < maxPackedInt {
+		return strconv.AppendInt(dst, int64(score), 10)
+	}
+	return reply.AppendDouble(dst, score)
 }

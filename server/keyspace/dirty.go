@@ -280,12 +280,15 @@ func (d *HandedDB) Settle(h *Handover, objs []*Object) {
 				continue
 			}
 			o.setStored(f.exists, f.expire)
+			if ks.Mutant == "settle what has changed" {
+				o.epoch = 0
+			}
 			continue
 		}
 		if o.flags&flagDetached != 0 {
 			continue
 		}
-		if o.epoch != h.epoch && ks.Mutant != "settle what has changed" {
+		if o.epoch != h.epoch {
 			continue
 		}
 		o.epoch = 0

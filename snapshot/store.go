@@ -54,6 +54,10 @@ type Options struct {
 	// Mutants for tests: rules left out, to see the crash test fail.
 	metaApart bool // the meta row enters by an ingest of its own
 	noSync    bool // tables are not synced before the ingest
+
+	// What benchmarks compare.
+	compression *sstable.CompressionProfile
+	l0          int // L0CompactionThreshold
 }
 
 const (
@@ -140,6 +144,12 @@ func (o *Options) defaults() {
 	if o.TableBytes == 0 {
 		o.TableBytes = DefaultTableBytes
 	}
+	if o.compression == nil {
+		o.compression = sstable.SnappyCompression
+	}
+	if o.l0 == 0 {
+		o.l0 = 8
+	}
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) { os.Exit(1) }
 	}
@@ -158,7 +168,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		// Checkpoints overlap all that is there. Letting several of them pile up in level 0 before they are merged means
 		// that each merge into the base level, which rewrites it, serves several of them. Point reads stay cheap: a bloom
 		// filter stands before each.
-		L0CompactionThreshold: 8,
+		L0CompactionThreshold: o.l0,
 		L0StopWritesThreshold: 1 << 20,
 		LBaseMaxBytes:         1 << 30,
 		BytesPerSync:          syncBytes,
@@ -173,7 +183,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	}
 	for i := range p.Levels {
 		p.Levels[i].BlockSize = blockBytes
-		p.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.SnappyCompression }
+		p.Levels[i].Compression = func() *sstable.CompressionProfile { return o.compression }
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(filterBits)
 		p.Levels[i].FilterType = pebble.TableFilter
 	}

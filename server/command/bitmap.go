@@ -137,14 +137,20 @@ func (c *Ctx) parseBitUnit(b []byte) (inBits, ok bool) {
 
 func cmdBitCount(c *Ctx) {
 	start, end, inBits := int64(0), int64(-1), false
+	// As in Redis a key that does not exist counts 0 before its arguments are looked at.
+	v, o, ok := c.lookupString(c.Args[1])
+	if !ok {
+		return
+	}
+	if o == nil {
+		c.W.Int(0)
+		return
+	}
 	if len(c.Args) != 2 && len(c.Args) != 4 && len(c.Args) != 5 {
-		if c.Lookup(c.Args[1]); true {
-			c.W.Error(reply.Syntax)
-		}
+		c.W.Error(reply.Syntax)
 		return
 	}
 	if len(c.Args) >= 4 {
-		var ok bool
 		if start, ok = c.ParseInt(c.Args[2]); !ok {
 			return
 		}
@@ -156,10 +162,6 @@ func cmdBitCount(c *Ctx) {
 				return
 			}
 		}
-	}
-	v, _, ok := c.lookupString(c.Args[1])
-	if !ok {
-		return
 	}
 	if start < 0 && end < 0 && start > end {
 		c.W.Int(0)

@@ -82,6 +82,10 @@ func (c *Ctx) parseDB(b []byte, notInt string) (*keyspace.DB, bool) {
 		c.W.Error(notInt)
 		return nil, false
 	}
+	if n != int64(int32(n)) {
+		c.W.Error(reply.IntOutOfRange)
+		return nil, false
+	}
 	if n < 0 || n >= int64(c.KS.NumDBs()) {
 		c.W.Error(reply.DBIndexOutOfRange)
 		return nil, false

@@ -29,6 +29,7 @@ const (
 // Generic commands.
 const (
 	DBIndexOutOfRange   = "ERR DB index is out of range"
+	IntOutOfRange       = "ERR value is out of range, value must between -2147483648 and 2147483647"
 	InvalidFirstDB      = "ERR invalid first DB index"
 	InvalidSecondDB     = "ERR invalid second DB index"
 	BusyKey             = "BUSYKEY Target key name already exists."

@@ -378,6 +378,8 @@ func infoHoldfast(i *infoWriter) {
 	i.field("checkpoint_last_objects", st.Checkpoint.Objects)
 	i.field("checkpoint_last_rows", st.Checkpoint.Rows)
 	i.field("checkpoint_last_bytes", st.Checkpoint.Bytes)
+	i.field("checkpoint_last_frozen_objects", st.Checkpoint.Frozen.Objects)
+	i.field("checkpoint_last_frozen_bytes", st.Checkpoint.Frozen.Bytes)
 	i.field("checkpoint_max_hold_usec", st.Checkpoint.MaxHold.Microseconds())
 	i.field("checkpoint_failures", st.Checkpoint.Failed)
 	i.field("resident_keys", resident)

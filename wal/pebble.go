@@ -20,9 +20,9 @@ import (
 const (
 	// memTableSize is the size of a memtable in bytes: large, so that flushes are few. Replaying it after a crash takes
 	// some 100 ms.
-	memTableSize = 64 << 20
+	memTableSize = 32 << 20
 	// maxMemTables is how many memtables may wait to be flushed before the committer waits for the disk.
-	maxMemTables = 4
+	maxMemTables = 2
 	// tableSize is the size of a table in bytes: what trimming drops at once.
 	tableSize = 64 << 20
 	// blockSize: chunks are read in order, and most are larger than any block.

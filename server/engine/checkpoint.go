@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ func (e *Engine) batch(n int) int {
 	}
 	return n
 }
+
+// stepBackMax bounds how often the checkpointer lets sessions go first before it takes its turn all the same.
+const stepBackMax = 100
 
 // CheckpointInfo tells of the newest checkpoint.
 type CheckpointInfo struct {
@@ -165,7 +169,16 @@ type checkpointPass struct {
 }
 
 // locked runs fn under the executor lock and keeps the longest hold.
+//
+// A mutex favours whoever has just let go of it, and that is the checkpointer, thousands of times in a row: so it steps
+// back while a session wants the lock, or each slice of a pipeline would wait for the mutex's millisecond of patience.
 func (p *checkpointPass) locked(fn func()) {
+	for range stepBackMax {
+		if p.e.wanted.Load() == 0 {
+			break
+		}
+		runtime.Gosched()
+	}
 	p.e.mu.Lock()
 	start := p.e.now()
 	fn()
@@ -413,11 +426,21 @@ func (p *checkpointPass) settle(h *keyspace.Handover) {
 // roomShort tells whether writers must wait for a checkpoint: too much is dirty, or the log's buffer is not being
 // written. REQUIRES: the lock.
 func (e *Engine) roomShort() bool {
-	if dirty, _ := e.ks.Dirty(); dirty > e.limits.DirtyBytes.Load() {
+	if dirty, _ := e.ks.Dirty(); dirty > e.dirtyLimit() {
 		e.askCheckpoint()
 		return true
 	}
 	return e.log.Pending() > maxPendingLog
+}
+
+// dirtyLimit is the bound of dirty bytes: what is dirty cannot be unloaded, so it may be no more than a quarter of a memory
+// budget.
+func (e *Engine) dirtyLimit() int64 {
+	limit := e.limits.DirtyBytes.Load()
+	if budget := e.limits.MaxMemory.Load(); budget > 0 {
+		limit = min(limit, budget/4)
+	}
+	return limit
 }
 
 // maxPendingLog bounds in bytes what is appended and not yet written: some hundred milliseconds of a slow disk.
@@ -434,13 +457,13 @@ func (e *Engine) WaitRoom(ctx context.Context) error {
 	e.mu.Lock()
 	short := e.roomShort()
 	pending := e.log.Pending() > maxPendingLog
-	end := e.logEnd
 	e.mu.Unlock()
 	if !short {
 		return nil
 	}
 	if pending {
-		return e.log.WaitDurable(ctx, end)
+		// Sync asks for the write as well: nobody else may be about to wake the committer.
+		return e.log.Sync(ctx)
 	}
 	e.askCheckpoint()
 	select {

@@ -151,6 +151,9 @@ func stride(def int64) int64 {
 	if n, err := strconv.ParseInt(os.Getenv("HOLDFAST_CRASH_STRIDE"), 10, 64); err == nil && n > 0 {
 		return n
 	}
+	if testing.Short() {
+		return 6 * def
+	}
 	return def
 }
 
@@ -184,7 +187,11 @@ func TestCrashRandomCuts(t *testing.T) {
 		seed = s
 	}
 	r := rand.New(rand.NewPCG(seed, 2))
-	for i := range 40 {
+	cuts := 40
+	if testing.Short() {
+		cuts = 6
+	}
+	for i := range cuts {
 		p := crashPlan{seed: r.Uint64N(1 << 30), killAt: r.Int64N(400), unsynced: 50, steps: 100}
 		if i%2 == 1 {
 			p.policy = wal.EverySec

@@ -128,6 +128,7 @@ type Engine struct {
 		DirtyBytes         atomic.Int64
 		CheckpointInterval atomic.Int64
 	}
+	wanted       atomic.Int32 // sessions that wait for mu
 	policy       atomic.Int32
 	refuse       atomic.Pointer[string]
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu

@@ -51,7 +51,11 @@ type Queued struct {
 
 // Lock takes the executor lock.
 func (e *Engine) Lock() {
-	e.mu.Lock()
+	if !e.mu.TryLock() {
+		e.wanted.Add(1)
+		e.mu.Lock()
+		e.wanted.Add(-1)
+	}
 	e.begin()
 }
 

@@ -47,7 +47,7 @@ func (e *Engine) Tick(ctx context.Context) {
 		e.mu.Lock()
 		dirty, _ := e.ks.Dirty()
 		e.mu.Unlock()
-		if dirty > e.limits.DirtyBytes.Load()/2 {
+		if dirty > e.dirtyLimit()/2 {
 			e.askCheckpoint()
 		}
 	}

@@ -13,7 +13,10 @@ import (
 // The same stream of commands, all in memory, and under conditions that must not show: checkpoints after every n
 // commands, everything clean unloaded, a tiny memory budget, a reopen in between. Replies and digest stay the same.
 func TestMetamorphic(t *testing.T) {
-	const steps = 3000
+	steps, seeds := 3000, uint64(3)
+	if testing.Short() {
+		steps, seeds = 600, 1
+	}
 	type condition struct {
 		name    string
 		options func(*Options)
@@ -64,7 +67,7 @@ func TestMetamorphic(t *testing.T) {
 			return e
 		}},
 	}
-	for seed := uint64(1); seed <= 3; seed++ {
+	for seed := uint64(1); seed <= seeds; seed++ {
 		run := func(t *testing.T, c *condition) (replies []string, digest [20]byte) {
 			clk := &clock{ms: 1_700_000_000_000}
 			o := testOptions(vfs.NewMem(), clk)

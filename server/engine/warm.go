@@ -88,6 +88,7 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 				cl.pinned = append(cl.pinned, pin{l, o})
 			}
 		}
+		e.unload(unloadBurst)
 		e.Unlock()
 	}
 }

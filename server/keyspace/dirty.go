@@ -208,7 +208,6 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
 			if f.big != nil {
 				sink.Big(f.oid, &BigRows{c: f.big})
 			}
-			ks.FreezeStats.Bytes -= int64(len(f.row))
 			f.row = nil
 		} else {
 			o.flags |= flagVisited

@@ -290,7 +290,9 @@ func cloneBytes(b []byte) []byte {
 	return append([]byte(nil), b...)
 }
 
-var emptyBytes = make([]byte, 0, 1)
+// emptyBytes is what all empty strings point to: an address, but no capacity, or one key's next value would be written
+// into all of them.
+var emptyBytes = make([]byte, 1)[:0:0]
 
 // added accounts for a key that came into being.
 func (db *DB) added(o *Object) {

@@ -15,11 +15,13 @@ import (
 //	$s $l $h $t $z   a key that mostly holds a string, list, hash, set, sorted set; $k any of them
 //	$y   a sorted set whose scores are all 0: what ranges by member mean is defined for these only
 //	$f   a field or member     $v   a value     $i   a small index     $n   an integer to add     $x   a score
+//	$w   a positive weight
 //	$c   a count               $o   an offset in bytes or bits          $ttl $ttlms   far ahead
 //	$at $atms   a time that is past or far ahead    $db   a database    $p   a pattern    $min $max   ends of a score range
 //	$lex   an end of a range of members             $ty   a type of BITFIELD              $dump   a payload of DUMP
 //
-// Values that no two servers could agree on are left out here: draws at random with a choice, orders of hash tables that
+// Scores of -0 are left out, since Redis drops the sign in packed sorted sets only and we drop it always (D1): so are
+// weights that make them. Values that no two servers could agree on are left out, too: draws at random with a choice, orders of hash tables that
 // decide what is stored, blocking without a timeout. Commands whose arguments must stay as they are begin with '!': others
 // lose, gain and swap an argument now and then.
 var grammar = []string{
@@ -68,10 +70,10 @@ var grammar = []string{
 	"ZREVRANGEBYSCORE $z $max $min [ WITHSCORES ] [ LIMIT $i $c ]", "ZRANGESTORE $z $z $i $i [ REV ]",
 	"ZRANGESTORE $z $z $min $max BYSCORE [ LIMIT $i $c ]", "ZREMRANGEBYRANK $z $i $i", "ZREMRANGEBYSCORE $z $min $max",
 	"ZPOPMIN $z [ $c ]", "ZPOPMAX $z [ $c ]", "ZMPOP 2 $z $z ( MIN | MAX ) [ COUNT $c ]", "!BZPOPMIN $z $z 0.001", "!BZPOPMAX $z 0.001",
-	"!BZMPOP 0.001 2 $z $z MIN [ COUNT $c ]", "ZUNION 2 $z ( $z | $t ) [ WEIGHTS $x $x ] [ AGGREGATE ( SUM | MIN | MAX ) ] [ WITHSCORES ]",
-	"ZINTER 2 $z ( $z | $t ) [ WEIGHTS $x $x ] [ AGGREGATE ( SUM | MIN | MAX ) ] [ WITHSCORES ]", "ZDIFF 2 $z ( $z | $t ) [ WITHSCORES ]",
-	"ZUNIONSTORE $z 2 $z ( $z | $t ) [ WEIGHTS $x $x ] [ AGGREGATE ( SUM | MIN | MAX ) ]",
-	"ZINTERSTORE $z 2 $z ( $z | $t ) [ WEIGHTS $x $x ] [ AGGREGATE ( SUM | MIN | MAX ) ]", "ZDIFFSTORE $z 2 $z $z",
+	"!BZMPOP 0.001 2 $z $z MIN [ COUNT $c ]", "ZUNION 2 $z ( $z | $t ) [ WEIGHTS $w $w ] [ AGGREGATE ( SUM | MIN | MAX ) ] [ WITHSCORES ]",
+	"ZINTER 2 $z ( $z | $t ) [ WEIGHTS $w $w ] [ AGGREGATE ( SUM | MIN | MAX ) ] [ WITHSCORES ]", "ZDIFF 2 $z ( $z | $t ) [ WITHSCORES ]",
+	"ZUNIONSTORE $z 2 $z ( $z | $t ) [ WEIGHTS $w $w ] [ AGGREGATE ( SUM | MIN | MAX ) ]",
+	"ZINTERSTORE $z 2 $z ( $z | $t ) [ WEIGHTS $w $w ] [ AGGREGATE ( SUM | MIN | MAX ) ]", "ZDIFFSTORE $z 2 $z $z",
 	"ZINTERCARD 2 $z $z [ LIMIT $c ]", "!ZRANDMEMBER $z 100000 [ WITHSCORES ]", "!ZSCAN $z 0 COUNT 100000 [ MATCH $p ]",
 	"!ZADD $y { 0 $f }", "!ZREM $y { $f }", "!ZLEXCOUNT $y $lex $lex", "!ZRANGE $y $lex $lex BYLEX [ LIMIT $i $c ]",
 	"!ZRANGE $y $lex $lex BYLEX REV [ LIMIT $i $c ]", "!ZRANGEBYLEX $y $lex $lex [ LIMIT $i $c ]", "!ZREVRANGEBYLEX $y $lex $lex [ LIMIT $i $c ]",
@@ -186,6 +188,7 @@ func streamRule(args []string) Rule {
 		if len(args) > 1 && strings.EqualFold(args[1], "encoding") {
 			return Rule{kind: ruleEncoding}
 		}
+		return Rule{kind: ruleKindOnly} // REFCOUNT tells whether a small integer is shared, which depends on what wrote it
 	case "ttl", "expiretime":
 		return Rule{kind: ruleNear, near: 60}
 	case "pttl", "pexpiretime":
@@ -305,7 +308,7 @@ func (g *Stream) key(kind byte) string {
 
 // bad returns what no number should look like, and the extremes of those that are.
 func (g *Stream) bad() string {
-	return g.pick("", "x", " 1", "1 ", "1.5", "+1", "01", "-0", "1e3", "0x10", "inf", "-inf", "nan", "9223372036854775807", "-9223372036854775808",
+	return g.pick("", "x", " 1", "1 ", "1.5", "+1", "01", "1e3", "0x10", "inf", "-inf", "nan", "9223372036854775807", "-9223372036854775808",
 		"9223372036854775808", "18446744073709551616", "1e400", "-1", "0", "4294967296", "2147483648")
 }
 
@@ -338,19 +341,21 @@ func (g *Stream) word(w string) string {
 		return g.integer(-12, 12)
 	case "$n":
 		if g.one(8) {
-			return g.pick("9223372036854775807", "-9223372036854775808", "9223372036854775800", "4611686018427387904")
+			return g.pick("9223372036854775807", "-9223372036854775808", "9223372036854775800", "4611686018427387904", "-0")
 		}
 		return g.integer(-300, 300)
 	case "$x":
 		switch r.IntN(8) {
 		case 0:
-			return g.pick("inf", "-inf", "0.1", "-0", "1e300", "1e-5", "3.0e2", "0x1p3", "1e17", "123456789012345678", "-1e-300")
+			return g.pick("inf", "-inf", "0.1", "1e300", "1e-5", "3.0e2", "0x1p3", "1e17", "123456789012345678", "-1e-300")
 		case 1:
 			return strconv.FormatFloat(r.NormFloat64()*1000, 'g', -1, 64)
 		case 2:
 			return fmt.Sprintf("%.2f", float64(r.IntN(2000))/100-10)
 		}
 		return g.integer(-8, 8)
+	case "$w":
+		return g.pick("1", "2", "0.5", "3", "1e3", "inf")
 	case "$c":
 		return g.integer(-1, 6)
 	case "$o":

@@ -20,7 +20,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "seed of random command streams; 0: HOLDFAST_SEED, else drawn and printed")
-	tightFlag = flag.Bool("tight", false, "compare encodings after each command: finds the command that made the difference")
+	tightFlag = flag.Bool("tight", false, "compare encodings and values after each command: finds the command that made the difference")
 	countFlag = flag.Int("commands", 20_000, "commands of each random stream")
 )
 
@@ -109,7 +109,7 @@ func (d *duel) fight(count int) {
 			d.differences++
 		}
 		if *tightFlag && d.stream.multi == 0 {
-			d.compareEncodings(c.Args)
+			d.compareKeys(c.Args)
 		}
 		switch d.chance.IntN(300) {
 		case 0:
@@ -141,19 +141,21 @@ func (d *duel) sortable(args []string) bool {
 	return string(kind) != "+zset\r\n" && (string(kind) != "+set\r\n" || !slices.Contains(args, "nosort"))
 }
 
-// compareEncodings compares the encodings of all keys among args.
-func (d *duel) compareEncodings(args []string) {
+// compareKeys compares the encodings and values of all keys among args.
+func (d *duel) compareKeys(args []string) {
 	d.Helper()
 	for _, key := range args[1:] {
 		if len(key) != 2 {
 			continue
 		}
-		a, err := d.theirs.conn(1).Do("OBJECT", "ENCODING", key)
-		require.NoError(d, err)
-		b, err := d.ours.conn(1).Do("OBJECT", "ENCODING", key)
-		require.NoError(d, err)
-		if !(Rule{kind: ruleEncoding}).Agree(a, b) {
-			d.Fatalf("encoding of %s after %s: redis %q, holdfast %q\nbefore it:\n%s", key, quoteArgs(args), a, b, d.related(args))
+		for _, look := range [][]string{{"OBJECT", "ENCODING", key}, {"DEBUG", "DIGEST-VALUE", key}} {
+			a, err := d.theirs.conn(1).Do(look...)
+			require.NoError(d, err)
+			b, err := d.ours.conn(1).Do(look...)
+			require.NoError(d, err)
+			if !streamRule(look).Agree(a, b) {
+				d.Fatalf("%v after %s: redis %q, holdfast %q\nbefore it:\n%s", look, quoteArgs(args), a, b, d.related(args))
+			}
 		}
 	}
 }
@@ -193,8 +195,38 @@ func (d *duel) compareDigest(i int) {
 	a := bytes.Clone(d.theirs.digest())
 	if b := bytes.Clone(d.ours.digest()); !bytes.Equal(a, b) {
 		d.compareData()
-		d.Fatalf("DEBUG DIGEST differs after command %d: %q and %q", i, a, b)
+		d.Fatalf("DEBUG DIGEST differs after command %d: redis %q, holdfast %q, because of %s", i, a, b, d.culprit())
 	}
+}
+
+// culprit deletes keys on both sides until the digests agree and names the last one.
+func (d *duel) culprit() string {
+	d.Helper()
+	for _, db := range []string{"0", "1"} {
+		for _, s := range []*side{d.theirs, d.ours} {
+			_, err := s.watch.Do("SELECT", db)
+			require.NoError(d, err)
+		}
+		names, err := d.theirs.watch.Do("KEYS", "*")
+		require.NoError(d, err)
+		for _, e := range elements(bytes.Clone(names)) {
+			key := bulkText(e)
+			value, err := d.ours.watch.Do("DUMP", key)
+			require.NoError(d, err)
+			ours := bytes.Clone(value)
+			value, err = d.theirs.watch.Do("DUMP", key)
+			require.NoError(d, err)
+			theirs := bytes.Clone(value)
+			for _, s := range []*side{d.theirs, d.ours} {
+				_, err := s.watch.Do("DEL", key)
+				require.NoError(d, err)
+			}
+			if bytes.Equal(d.theirs.digest(), d.ours.digest()) {
+				return fmt.Sprintf("%q in database %s: redis %s, holdfast %s\ntouched by:\n%s", key, db, brief(theirs), brief(ours), d.related([]string{"", key}))
+			}
+		}
+	}
+	return "a key that KEYS does not show"
 }
 
 // compareData compares key by key, and hands each value over as a payload of DUMP in both directions.
@@ -209,13 +241,13 @@ func (d *duel) compareData() {
 		if !rule.Agree(a, b) {
 			d.Errorf("at the end: %s\n  redis:    %s\n  holdfast: %s\ntouched by:\n%s", quoteArgs(args), brief(a), brief(b), d.related(append(args, "")))
 		}
-		return a, b
+		return bytes.Clone(a), bytes.Clone(b)
 	}
 	for _, db := range []string{"0", "1"} {
 		both(Rule{}, "SELECT", db)
 		a, _ := both(RuleOf([]string{"KEYS"}), "KEYS", "*")
 		both(Rule{}, "DBSIZE")
-		for _, e := range elements(slices.Clone(a)) {
+		for _, e := range elements(a) {
 			key := bulkText(e)
 			kind, _ := both(Rule{}, "TYPE", key)
 			read := map[string][]string{"string": {"GET", key}, "list": {"LRANGE", key, "0", "-1"}, "set": {"SMEMBERS", key},

@@ -175,10 +175,3 @@ func (f hintFile) Preallocate(offset, length int64) error {
 	}
 	return err
 }
-
-// isFull tells whether writes are refused because the disk is full or nearly so.
-func (d *diskGuard) isFull() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.full
-}

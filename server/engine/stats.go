@@ -49,7 +49,7 @@ type Stats struct {
 // Stats gathers figures.
 func (e *Engine) Stats() Stats {
 	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(), Store: e.store.Metrics(),
-		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.isFull()}
+		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.full.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.ks.NumDBs() {

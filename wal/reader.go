@@ -71,7 +71,7 @@ func (r *Reader) TryNext() (data []byte, more <-chan struct{}, err error) {
 	if len(r.chunks) > 0 {
 		return r.take(), nil, nil
 	}
-	if r.buf == nil || cap(r.buf) > 4*readerBuf {
+	if r.buf == nil || cap(r.buf) > 8*readerBuf { // grown for a chunk beyond the usual: given back
 		r.buf = make([]byte, 0, readerBuf)
 	}
 	n, ok, more, err := r.l.tail.read(r.pos, r.buf[:cap(r.buf)])

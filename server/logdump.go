@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,40 +17,101 @@ import (
 	"github.com/holdfast-db/holdfast/wal"
 )
 
-// DumpLog prints the log of a data directory that no server has open, from an offset or a time (RFC 3339) on; from ""
-// means all that is kept. Formats: resp (the bytes as they are), text (offset, time, database and the command as
-// redis-cli shows it), json (an object a line). An offset inside a record begins with the next record, but in resp.
-func DumpLog(w io.Writer, dir, from, format string) (err error) {
+// LogDump says what of a log is printed, and how.
+type LogDump struct {
+	Dir    string // data directory; a server may have it open
+	From   string // first offset, or a time (RFC 3339); "" means all that is kept
+	Format string // resp, text or json
+	// Follow is the pause between two looks for more; 0 prints what is there and ends.
+	Follow time.Duration
+}
+
+// DumpLog prints the log of a data directory, whether or not a server has it open. Formats: resp (the bytes as they are),
+// text (offset, time, database and the command as redis-cli shows it), json (an object a line). An offset inside a record
+// begins with the next record, but in resp. Of a log in use it also prints what is written and not yet synced, which a
+// power cut may take back. With Follow it goes on until ctx ends, which is no error then.
+func DumpLog(ctx context.Context, w io.Writer, d LogDump) error {
 	var print func(out *bufio.Writer, r *logRecord) error
-	switch format {
+	switch d.Format {
 	case "resp":
 	case "text":
 		print = printText
 	case "json":
 		print = printJSON
 	default:
-		return fmt.Errorf("unknown format %q: resp, text or json", format)
+		return fmt.Errorf("unknown format %q: resp, text or json", d.Format)
 	}
-	path := filepath.Join(dir, "wal")
+	path := filepath.Join(d.Dir, "wal")
 	if _, err := os.Stat(path); err != nil {
-		return fmt.Errorf("%s is not a data directory: %w", dir, err)
+		return fmt.Errorf("%s is not a data directory: %w", d.Dir, err)
 	}
-	log, err := wal.Open(wal.Options{Dir: path, ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("log in %s: %w", path, err)
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	start, err := logStart(log, from)
-	if err != nil {
+	f := follower{path: path, print: print, out: bufio.NewWriter(w)}
+	if err := f.first(ctx, d.From); err != nil || d.Follow == 0 {
 		return err
 	}
-	out := bufio.NewWriter(w)
-	if print == nil {
-		err = dumpBytes(out, log, start)
-	} else {
-		err = dumpRecords(out, log, start, print)
+	tick := time.NewTicker(d.Follow)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := f.more(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
 	}
-	return errors.Join(err, out.Flush())
+}
+
+// follower prints a log piece by piece. Each look opens the log anew, because an open one shows nothing newer.
+type follower struct {
+	path  string
+	print func(*bufio.Writer, *logRecord) error // nil: the bytes as they are
+	out   *bufio.Writer
+	at    wal.Offset // behind what has been printed; a record boundary after the first look
+}
+
+func (f *follower) first(ctx context.Context, from string) error {
+	return f.look(ctx, func(log *wal.Log) (err error) {
+		f.at, err = logStart(log, from)
+		return err
+	})
+}
+
+func (f *follower) more(ctx context.Context) error {
+	return f.look(ctx, func(log *wal.Log) error {
+		switch {
+		case f.at < log.First():
+			return fmt.Errorf("the log was trimmed up to offset %d, printed is what was before %d", log.First(), f.at)
+		case f.at > log.End():
+			return fmt.Errorf("the log ends at offset %d now, before what was printed up to %d: a power cut, or another log", log.End(), f.at)
+		}
+		return nil
+	})
+}
+
+// look opens the log, asks start what to print first, and prints all there is.
+func (f *follower) look(ctx context.Context, start func(*wal.Log) error) (err error) {
+	log, err := wal.OpenLive(ctx, wal.Options{Dir: f.path})
+	if err != nil {
+		return fmt.Errorf("log in %s: %w", f.path, err)
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	if err := start(log); err != nil {
+		return err
+	}
+	if f.print == nil {
+		err = dumpBytes(f.out, log, f.at)
+	} else {
+		err = dumpRecords(f.out, log, f.at, f.print)
+	}
+	if err == nil {
+		f.at = max(f.at, log.End())
+	}
+	return errors.Join(err, f.out.Flush())
 }
 
 func logStart(log *wal.Log, from string) (wal.Offset, error) {

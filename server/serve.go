@@ -80,9 +80,9 @@ func (p *process) prepare() error {
 // about a tenth more work of the collector under a load of writes. GOGC overrides it.
 const gcPercent = 50
 
-// memorySlack is what the process may use in bytes beside a memory budget: the stores' caches and memtables, connections,
-// garbage.
-const memorySlack = 192 << 20
+// memorySlack is what the Go heap may take in bytes beside a memory budget: connections, what is being decoded and written,
+// garbage. The caches and memtables of the stores lie outside of the Go heap, some 100 MiB more.
+const memorySlack = 96 << 20
 
 // limitMemory tells the garbage collector what the process may take.
 func (p *process) limitMemory() {

@@ -20,7 +20,7 @@ import (
 const (
 	// memTableSize is the size of a memtable in bytes: large, so that flushes are few. Replaying it after a crash takes
 	// some 100 ms.
-	memTableSize = 32 << 20
+	memTableSize = 16 << 20
 	// maxMemTables is how many memtables may wait to be flushed before the committer waits for the disk.
 	maxMemTables = 2
 	// tableSize is the size of a table in bytes: what trimming drops at once.

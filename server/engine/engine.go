@@ -220,6 +220,10 @@ func (o *Options) defaults() {
 	setDefault(&o.DirtyBytes, DefaultDirtyBytes)
 	setDefault(&o.BallastBytes, DefaultBallastBytes)
 	setDefault(&o.CacheBytes, DefaultCacheBytes)
+	if o.MaxMemory > 0 {
+		// The block cache comes on top of the budget: keep it in proportion.
+		o.CacheBytes = max(min(o.CacheBytes, o.MaxMemory/8), 8<<20)
+	}
 	if o.Seed == 0 {
 		o.Seed = randv2.Uint64()
 	}

@@ -2,7 +2,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke fuzz crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint clean
+.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -20,6 +20,13 @@ lint: ## gofmt, go vet, house rules
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change the files above"; exit 1; }
 	$(GO) vet ./...
 	$(GO) test ./cmd/internal/lint
+
+FUZZTIME ?= 5s
+FUZZ = ./wal:FuzzReadRecord ./wal:FuzzParseChunk ./snapshot:FuzzDecodeMeta ./snapshot/rdb:FuzzDecodeValue \
+	./snapshot/rdb:FuzzVerifyDump ./snapshot/rdb:FuzzFileReader ./server/keyspace:FuzzRowKey ./server:FuzzGuard
+
+fuzz-smoke: ## every fuzz target for a few seconds (FUZZTIME=5m for more)
+	@set -e; for t in $(FUZZ); do echo "$$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) "$${t%:*}"; done
 
 crash: ## crash before every single write, both policies (long)
 	HOLDFAST_CRASH_STRIDE=1 $(GO) test -timeout 60m -run 'Crash' ./wal ./snapshot ./server/engine

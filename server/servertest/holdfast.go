@@ -72,6 +72,9 @@ func (n *Node) Checkpoint() {
 // Unload takes all clean keys out of memory.
 func (n *Node) Unload() { n.srv.Engine().UnloadAll() }
 
+// Expire removes the keys whose time has come, as the server does by itself in its own time.
+func (n *Node) Expire() { n.srv.Engine().Tick(context.Background()) }
+
 // Crash cuts the power and starts again on what had reached the disk. Clients have to dial again.
 func (n *Node) Crash() {
 	n.t.Helper()

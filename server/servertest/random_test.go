@@ -24,6 +24,8 @@ var (
 	countFlag = flag.Int("commands", 20_000, "commands of each random stream")
 )
 
+const defaultSeed = 1 // CI repeats itself; -seed looks elsewhere
+
 func seed(t *testing.T) uint64 {
 	s := *seedFlag
 	if v := os.Getenv("HOLDFAST_SEED"); s == 0 && v != "" {
@@ -32,7 +34,7 @@ func seed(t *testing.T) uint64 {
 		require.NoError(t, err)
 	}
 	if s == 0 {
-		s = rand.Uint64()
+		s = defaultSeed
 	}
 	t.Logf("seed %d (repeat with -seed %d)", s, s)
 	return s
@@ -182,6 +184,7 @@ func (d *duel) related(args []string) string {
 // compareDigest compares all data at once. Keys that have expired go first: one server may have met a key that the other has not.
 func (d *duel) compareDigest(i int) {
 	d.Helper()
+	d.node.Expire()
 	exists := append([]string{"EXISTS", "k"}, slices.Collect(maps.Keys(d.met))...)
 	clear(d.met)
 	for _, s := range []*side{d.theirs, d.ours} {
@@ -243,6 +246,8 @@ func (d *duel) compareData() {
 		}
 		return bytes.Clone(a), bytes.Clone(b)
 	}
+	// Redis removes what has expired many times a second here; so that DBSIZE counts the same, ours does now.
+	d.node.Expire()
 	for _, db := range []string{"0", "1"} {
 		both(Rule{}, "SELECT", db)
 		a, _ := both(RuleOf([]string{"KEYS"}), "KEYS", "*")

@@ -54,7 +54,7 @@ func crashRun(p crashPlan) (crashed bool, err error) {
 	var cl *Client
 	inside := false
 	step := func() error {
-		clk.ms += 37
+		atomic.AddInt64(&clk.ms, 37)
 		do(e, cl, work.next()...)
 		e.mu.Lock()
 		end := e.logEnd

@@ -90,7 +90,7 @@ func syncFault(policy wal.Policy, k int64) (met bool, err error) {
 	digests := map[wal.Offset][20]byte{}
 	var failure error
 	for i := range 60 {
-		clk.ms += 37
+		atomic.AddInt64(&clk.ms, 37)
 		do(e, cl, work.next()...)
 		e.mu.Lock()
 		end := e.logEnd
@@ -200,7 +200,7 @@ func storeFault(k int64) (met bool, err error) {
 	f.armed.Store(true)
 	failed := 0
 	for i := range 60 {
-		clk.ms += 37
+		atomic.AddInt64(&clk.ms, 37)
 		do(e, cl, work.next()...)
 		if i%12 != 11 {
 			continue

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 // clock is a time that only tests advance.
 type clock struct{ ms int64 }
 
-func (c *clock) now() time.Time { return time.UnixMilli(c.ms) }
+func (c *clock) now() time.Time { return time.UnixMilli(atomic.LoadInt64(&c.ms)) }
 
 func testOptions(fs vfs.FS, c *clock) Options {
 	return Options{FS: fs, Dir: "data", Now: c.now, Seed: 7, Fsync: wal.Always, Manual: true, BallastBytes: -1,

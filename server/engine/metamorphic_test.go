@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -78,7 +79,7 @@ func TestMetamorphic(t *testing.T) {
 			cl := e.NewClient()
 			w := newWorkload(seed)
 			for i := range steps {
-				clk.ms += 37
+				atomic.AddInt64(&clk.ms, 37)
 				args := w.next()
 				// Which member SPOP takes is random, and unloading asks the same source: leave it to the crash test.
 				if args[0] == "SPOP" {

@@ -268,12 +268,32 @@ func infoStats(i *infoWriter) {
 	i.field("expired_keys", i.st.Expired)
 	i.field("evicted_keys", i.st.Evicted)
 	i.field("evicted_clients", 0)
+	hits, misses := i.srv.lookups()
+	i.field("keyspace_hits", hits)
+	i.field("keyspace_misses", misses)
 	i.field("pubsub_channels", 0)
 	i.field("pubsub_patterns", 0)
 	i.field("latest_fork_usec", 0)
 	i.field("total_forks", 0)
 	i.field("unexpected_error_replies", 0)
 	i.field("total_error_replies", failed)
+}
+
+// lookups returns how many look-ups of reading commands found their key, and how many did not. REQUIRES: the engine's lock
+// is not held.
+func (s *Server) lookups() (hits, misses int64) {
+	s.eng.Lock()
+	defer s.eng.Unlock()
+	ks := s.eng.Keyspace()
+	return ks.Hits, ks.Misses
+}
+
+// resetLookups sets both to 0.
+func (s *Server) resetLookups() {
+	s.eng.Lock()
+	defer s.eng.Unlock()
+	ks := s.eng.Keyspace()
+	ks.Hits, ks.Misses = 0, 0
 }
 
 func infoReplication(i *infoWriter) {

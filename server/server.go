@@ -363,6 +363,7 @@ func (s *Server) resetStats() {
 	s.reset.Store(&n)
 	s.peak.Store(0)
 	s.eng.ResetStats()
+	s.resetLookups()
 }
 
 // netCounters are the network's counters since the last reset.

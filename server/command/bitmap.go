@@ -157,15 +157,15 @@ func cmdBitCount(c *Ctx) {
 		if end, ok = c.ParseInt(c.Args[3]); !ok {
 			return
 		}
+		if start < 0 && end < 0 && start > end {
+			c.W.Int(0) // before the unit is looked at, as in Redis
+			return
+		}
 		if len(c.Args) == 5 {
 			if inBits, ok = c.parseBitUnit(c.Args[4]); !ok {
 				return
 			}
 		}
-	}
-	if start < 0 && end < 0 && start > end {
-		c.W.Int(0)
-		return
 	}
 	first, last := bitRange(start, end, inBits, len(v))
 	if first > last {
@@ -268,6 +268,7 @@ func cmdBitOp(c *Ctx) {
 	}
 	values := make([][]byte, len(srcs))
 	longest := 0
+	c.counting = true
 	for i, k := range srcs {
 		v, _, ok := c.lookupString(k)
 		if !ok {
@@ -276,6 +277,7 @@ func cmdBitOp(c *Ctx) {
 		values[i] = v
 		longest = max(longest, len(v))
 	}
+	c.counting = false
 	if longest == 0 {
 		if c.Lookup(dst) != nil {
 			c.DB.Delete(dst)
@@ -409,6 +411,7 @@ func (c *Ctx) bitfield(readonly bool) {
 	if !ok {
 		return
 	}
+	c.counting = highest < 0
 	v, o, ok := c.lookupString(c.Args[1])
 	if !ok {
 		return

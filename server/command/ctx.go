@@ -47,6 +47,9 @@ type Ctx struct {
 	effects effectList
 	block   BlockRequest
 	noBlock bool
+	// counting: look-ups count as hits or misses. Reset sets it for commands that only read; a handler that reads before it
+	// writes (GETEX, the sources of BITOP) sets it around that.
+	counting bool
 }
 
 // BlockRequest is what a blocking command that found nothing asks for.
@@ -71,6 +74,7 @@ func (c *Ctx) Reset(spec *Spec, args [][]byte) {
 	c.changed = false
 	c.effects.reset()
 	c.block = BlockRequest{}
+	c.counting = spec.Flags&FlagWrite == 0
 }
 
 // SetNoBlock makes blocking commands answer at once (MULTI, scripts, replay).
@@ -164,6 +168,18 @@ func (c *Ctx) Lookup(key []byte) *keyspace.Object {
 
 // LookupIn is Lookup in another database.
 func (c *Ctx) LookupIn(db *keyspace.DB, key []byte) *keyspace.Object {
+	o := c.lookupIn(db, key)
+	if c.counting && !c.Replay {
+		if o != nil {
+			c.KS.Hits++
+		} else {
+			c.KS.Misses++
+		}
+	}
+	return o
+}
+
+func (c *Ctx) lookupIn(db *keyspace.DB, key []byte) *keyspace.Object {
 	o := db.Get(key)
 	if o == nil {
 		return nil
@@ -244,13 +260,29 @@ func (c *Ctx) ParseInt(b []byte) (int64, bool) {
 	return n, ok
 }
 
-// ParseFloat parses b as Redis's getDoubleFromObject does. On failure it replies NotFloat.
+// ParseFloat parses b as Redis's getDoubleFromObject does: what is too small for any double but 0, and is not 0, is
+// refused. On failure it replies NotFloat.
 func (c *Ctx) ParseFloat(b []byte) (float64, bool) {
 	f, ok := ParseFloat(b)
-	if !ok {
+	if !ok || f == 0 && !zeroMantissa(b) {
 		c.W.Error(reply.NotFloat)
+		return 0, false
 	}
-	return f, ok
+	return f, true
+}
+
+// zeroMantissa tells whether all digits of a number before its exponent are 0. REQUIRES: b is a number.
+func zeroMantissa(b []byte) bool {
+	hex := hasHexPrefix(string(b))
+	for _, ch := range b {
+		switch {
+		case !hex && ch|0x20 == 'e', hex && ch|0x20 == 'p':
+			return true
+		case ch >= '1' && ch <= '9', hex && ch|0x20 >= 'a' && ch|0x20 <= 'f':
+			return false
+		}
+	}
+	return true
 }
 
 // ParseInt parses the canonical decimal form of an int64: no sign but '-', no leading zeros, no spaces.

@@ -134,7 +134,9 @@ func cmdCopy(c *Ctx) {
 		c.W.Error(reply.SameObject)
 		return
 	}
+	c.counting = true
 	o := c.Lookup(from)
+	c.counting = false
 	if o == nil {
 		c.W.Int(0)
 		return
@@ -156,6 +158,7 @@ func cmdCopy(c *Ctx) {
 const randomTries = 100
 
 func cmdRandomKey(c *Ctx) {
+	c.counting = false
 	for try := 0; ; try++ {
 		o := c.DB.Random(c.Rand)
 		if o == nil {
@@ -257,7 +260,7 @@ func cmdObjectHelp(c *Ctx) {
 		"    Return the number of references of the value associated with the specified",
 		"    <key>.",
 		"HELP",
-		"    Print this help.",
+		"    Prints this help.",
 	}
 	c.W.Array(len(lines))
 	for _, l := range lines {
@@ -282,6 +285,7 @@ func memoryUsage(c *Ctx) {
 			return
 		}
 	}
+	c.counting = false
 	o := c.Lookup(c.Args[2])
 	if o == nil {
 		c.W.Null()
@@ -310,8 +314,8 @@ func cmdKeys(c *Ctx) {
 }
 
 func cmdScan(c *Ctx) {
-	cursor, err := strconv.ParseUint(string(c.Args[1]), 10, 64)
-	if err != nil {
+	cursor, ok := parseElementCursor(c.Args[1])
+	if !ok {
 		c.W.Error(reply.InvalidCursor)
 		return
 	}
@@ -334,7 +338,9 @@ func cmdScan(c *Ctx) {
 				return
 			}
 		case equalFold(opt, "match"):
-			pattern = v
+			if pattern = v; string(v) == "*" {
+				pattern = nil // also the empty key, which no pattern but this and the empty one matches
+			}
 		case equalFold(opt, "type"):
 			typ = v
 		default:

@@ -2,8 +2,12 @@ package command
 
 // globMatch matches s with a pattern of Redis's glob: * ? [abc] [^abc] [a-z] and \ before a literal. As Redis's
 // stringmatchlen it takes an unclosed class to its end. Unlike it, a star never goes back behind the star before it, so the
-// time is at most len(pattern) * len(s).
+// time is at most len(pattern) * len(s). The empty string is matched by the empty pattern only, not even by a star: commands
+// whose pattern is "*" match everything without asking.
 func globMatch(pattern, s []byte) bool {
+	if len(s) == 0 {
+		return len(pattern) == 0
+	}
 	p, i := 0, 0
 	star, mark := -1, 0
 	for i < len(s) {

@@ -11,8 +11,12 @@ import (
 // precision and rounding gives the same sums, and the same decimals.
 const longDoubleBits = 64
 
-// longDoubleMaxExp is the largest binary exponent of an x87 number.
-const longDoubleMaxExp = 16384
+// longDoubleMaxExp is the largest binary exponent of an x87 number; longDoubleMinExp that of the largest number that it
+// rounds to 0 (half of its smallest), in the terms of big.Float: a mantissa of 0.5 … 1.
+const (
+	longDoubleMaxExp = 16384
+	longDoubleMinExp = -16445
+)
 
 // parseLongDouble parses b as Redis's string2ld does; inf is a value, NaN is not.
 func parseLongDouble(b []byte) (*big.Float, bool) {
@@ -37,10 +41,21 @@ func parseLongDouble(b []byte) (*big.Float, bool) {
 		return nil, false
 	}
 	f, _, err := big.ParseFloat(s, base, longDoubleBits, big.ToNearestEven)
-	if err != nil || f.MantExp(nil) > longDoubleMaxExp {
+	if err != nil || f.MantExp(nil) > longDoubleMaxExp || longDoubleUnderflow(f, b) {
 		return nil, false
 	}
 	return f, true
+}
+
+// longDoubleUnderflow tells whether f, read from text, is something else than 0 for which x87 has no number but 0.
+func longDoubleUnderflow(f *big.Float, text []byte) bool {
+	if f.Sign() == 0 {
+		return !zeroMantissa(text)
+	}
+	mant := new(big.Float)
+	exp := f.MantExp(mant)
+	// Exactly half of the smallest number is rounded to the even one, 0.
+	return exp < longDoubleMinExp || exp == longDoubleMinExp && mant.Abs(mant).Cmp(big.NewFloat(0.5)) == 0
 }
 
 // formatLongDouble writes f as Redis does for people: 17 decimals, without the zeros at their end.

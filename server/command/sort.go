@@ -90,6 +90,7 @@ func (c *Ctx) sort(readonly bool) {
 	if !ok {
 		return
 	}
+	c.counting = true
 	o := c.Lookup(c.Args[1])
 	if o != nil && o.Type() != keyspace.TypeList && o.Type() != keyspace.TypeSet && o.Type() != keyspace.TypeZSet {
 		c.W.Error(reply.WrongType)
@@ -132,6 +133,7 @@ func (c *Ctx) sort(readonly bool) {
 	})
 	// The effect is the result: the look-ups and the order of a set are not for a replica to find again (D1).
 	n := l.Len()
+	c.counting = false
 	existed := c.Lookup(s.store) != nil
 	switch {
 	case n > 0:

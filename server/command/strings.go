@@ -42,18 +42,42 @@ func cmdGet(c *Ctx) {
 // setOptions are those of SET and GETEX.
 type setOptions struct {
 	nx, xx, get, keepTTL, persist bool
-	expire                        int64 // unix ms; 0 = none given
+
+	ttl      string // the option that gave the expiry: ex, px, exat, pxat; "" = none
+	value    []byte // its argument, not yet looked at
+	unit     int64  // ms in one of value
+	absolute bool
 }
 
-// parseSetOptions parses Args[from:]. getex tells which of the two commands it is.
+// setTTL takes the name of an option and what follows it. It reports false if that does not give an expiry, or if another
+// option has: the same one may be given again, and the last counts, as in Redis.
+func (s *setOptions) setTTL(opt []byte, rest [][]byte) bool {
+	if len(rest) == 0 || s.keepTTL || s.persist {
+		return false
+	}
+	var name string
+	switch {
+	case equalFold(opt, "ex"):
+		name, s.unit, s.absolute = "ex", 1000, false
+	case equalFold(opt, "px"):
+		name, s.unit, s.absolute = "px", 1, false
+	case equalFold(opt, "exat"):
+		name, s.unit, s.absolute = "exat", 1000, true
+	case equalFold(opt, "pxat"):
+		name, s.unit, s.absolute = "pxat", 1, true
+	}
+	if name == "" || s.ttl != "" && s.ttl != name {
+		return false
+	}
+	s.ttl, s.value = name, rest[0]
+	return true
+}
+
+// parseSetOptions parses Args[from:]. getex tells which of the two commands it is. The expiry is left to expireOf: GETEX
+// looks its key up before.
 func (c *Ctx) parseSetOptions(from int, getex bool) (s setOptions, ok bool) {
-	var unit int64
-	var absolute bool
-	var value []byte
 	for i := from; i < len(c.Args); i++ {
 		opt := c.Args[i]
-		more := i+1 < len(c.Args)
-		noTTL := !s.keepTTL && !s.persist && value == nil
 		switch {
 		case !getex && equalFold(opt, "nx") && !s.xx:
 			s.nx = true
@@ -61,36 +85,26 @@ func (c *Ctx) parseSetOptions(from int, getex bool) (s setOptions, ok bool) {
 			s.xx = true
 		case !getex && equalFold(opt, "get"):
 			s.get = true
-		case !getex && equalFold(opt, "keepttl") && !s.persist && value == nil:
+		case !getex && equalFold(opt, "keepttl") && s.ttl == "":
 			s.keepTTL = true
-		case getex && equalFold(opt, "persist") && value == nil && !s.keepTTL:
+		case getex && equalFold(opt, "persist") && s.ttl == "":
 			s.persist = true
-		case equalFold(opt, "ex") && more && noTTL:
-			unit, absolute = 1000, false
+		case s.setTTL(opt, c.Args[i+1:]):
 			i++
-			value = c.Args[i]
-		case equalFold(opt, "px") && more && noTTL:
-			unit, absolute = 1, false
-			i++
-			value = c.Args[i]
-		case equalFold(opt, "exat") && more && noTTL:
-			unit, absolute = 1000, true
-			i++
-			value = c.Args[i]
-		case equalFold(opt, "pxat") && more && noTTL:
-			unit, absolute = 1, true
-			i++
-			value = c.Args[i]
 		default:
 			c.W.Error(reply.Syntax)
 			return s, false
 		}
 	}
-	if value == nil {
-		return s, true
+	return s, true
+}
+
+// expireOf returns the expiry that options give in unix ms, 0 if none. ok is false if an error was replied.
+func (c *Ctx) expireOf(s *setOptions) (at int64, ok bool) {
+	if s.ttl == "" {
+		return 0, true
 	}
-	s.expire, ok = c.parseExpire(value, unit, absolute)
-	return s, ok
+	return c.parseExpire(s.value, s.unit, s.absolute)
 }
 
 // parseExpire turns a time of expiry into unix ms. It must be positive and not overflow.
@@ -114,7 +128,8 @@ func (c *Ctx) parseExpire(value []byte, unit int64, absolute bool) (int64, bool)
 	return n, true
 }
 
-// setWithExpire sets a key that expires, or deletes it if that time has passed already, as Redis does on a primary.
+// setWithExpire sets a key that expires. A time that has passed already is set like any other, as in Redis 7.0: the key is
+// there until it is met or its turn comes, and its deletion then goes to the log by itself.
 func (c *Ctx) setWithExpire(key, val []byte, at int64) {
 	o := c.DB.SetString(key, val, false)
 	c.DB.SetExpire(o, at)
@@ -136,6 +151,11 @@ func cmdSet(c *Ctx) {
 	if !ok {
 		return
 	}
+	at, ok := c.expireOf(&s)
+	if !ok {
+		return
+	}
+	c.counting = s.get
 	o := c.Lookup(key)
 	if s.get {
 		if o != nil && o.Type() != keyspace.TypeString {
@@ -155,8 +175,8 @@ func cmdSet(c *Ctx) {
 		return
 	}
 	switch {
-	case s.expire != 0:
-		c.setWithExpire(key, val, s.expire)
+	case at != 0:
+		c.setWithExpire(key, val, at)
 	default:
 		c.DB.SetString(key, val, s.keepTTL)
 		c.Changed()
@@ -194,6 +214,7 @@ func cmdGetEX(c *Ctx) {
 	if !ok {
 		return
 	}
+	c.counting = true
 	v, o, ok := c.lookupString(c.Args[1])
 	if !ok {
 		return
@@ -202,15 +223,19 @@ func cmdGetEX(c *Ctx) {
 		c.W.Null()
 		return
 	}
+	at, ok := c.expireOf(&s)
+	if !ok {
+		return
+	}
 	c.W.Bulk(v)
 	switch {
-	case s.expire != 0 && s.expire <= c.Now && !c.Replay:
+	case at != 0 && at <= c.Now && !c.Replay:
 		c.DB.DeleteObject(o)
 		c.Effect(c.delVerb(), c.Args[1])
-	case s.expire != 0:
-		c.DB.SetExpire(o, s.expire)
+	case at != 0:
+		c.DB.SetExpire(o, at)
 		var buf [20]byte
-		c.Effect(verbPExpireAt, c.Args[1], strconv.AppendInt(buf[:0], s.expire, 10))
+		c.Effect(verbPExpireAt, c.Args[1], strconv.AppendInt(buf[:0], at, 10))
 	case s.persist && o.ExpireAt() != 0:
 		c.DB.SetExpire(o, 0)
 		c.Effect(verbPersist, c.Args[1])
@@ -226,6 +251,7 @@ func (c *Ctx) delVerb() []byte {
 }
 
 func cmdGetDel(c *Ctx) {
+	c.counting = true
 	v, o, ok := c.lookupString(c.Args[1])
 	if !ok {
 		return
@@ -240,6 +266,7 @@ func cmdGetDel(c *Ctx) {
 }
 
 func cmdGetSet(c *Ctx) {
+	c.counting = true
 	v, o, ok := c.lookupString(c.Args[1])
 	if !ok {
 		return

@@ -77,6 +77,8 @@ type Keyspace struct {
 	// ColdInLock counts rows that had to be read while the lock was held.
 	ColdInLock int64
 	Expired    int64
+	// Hits and Misses count the look-ups of commands that read, as INFO shows them.
+	Hits, Misses int64
 
 	memo struct {
 		p    *byte

@@ -351,7 +351,8 @@ func (c *Ctx) parseBitfieldType(b []byte) (signed bool, width int, ok bool) {
 	return false, 0, false
 }
 
-func (c *Ctx) parseBitfield(readonly bool) (ops []bitfieldOp, highest int64, ok bool) {
+// parseBitfield parses Args[2:]. highest is the last bit that an operation writes, -1 if none does.
+func (c *Ctx) parseBitfield() (ops []bitfieldOp, highest int64, ok bool) {
 	mode := overflowWrap
 	highest = -1
 	for i := 2; i < len(c.Args); i++ {
@@ -391,10 +392,6 @@ func (c *Ctx) parseBitfield(readonly bool) (ops []bitfieldOp, highest int64, ok 
 		i += 2
 		op.overflow = mode
 		if op.kind != 'g' {
-			if readonly {
-				c.W.Error(reply.BitFieldROOnlyGet)
-				return nil, 0, false
-			}
 			i++
 			if op.value, ok = c.ParseInt(c.Args[i]); !ok {
 				return nil, 0, false
@@ -407,8 +404,12 @@ func (c *Ctx) parseBitfield(readonly bool) (ops []bitfieldOp, highest int64, ok 
 }
 
 func (c *Ctx) bitfield(readonly bool) {
-	ops, highest, ok := c.parseBitfield(readonly)
+	ops, highest, ok := c.parseBitfield()
 	if !ok {
+		return
+	}
+	if readonly && highest >= 0 {
+		c.W.Error(reply.BitFieldROOnlyGet)
 		return
 	}
 	c.counting = highest < 0

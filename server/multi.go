@@ -213,6 +213,10 @@ func (s *session) cmdSelect(args [][]byte) {
 		w.Error(reply.NotInt)
 		return
 	}
+	if n != int64(int32(n)) {
+		w.Error(reply.IntOutOfRange)
+		return
+	}
 	if n < 0 || n >= int64(s.srv.databases) {
 		w.Error(reply.DBIndexOutOfRange)
 		return

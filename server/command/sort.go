@@ -160,7 +160,6 @@ func sortItems(o *keyspace.Object, reverse bool) (items []sortItem) {
 		for v := range o.List().All() {
 			add(v)
 		}
-		return items // Redis walks a list forwards whatever DESC says
 	case keyspace.TypeSet:
 		for v := range o.Set().All() {
 			add(v)
@@ -238,7 +237,11 @@ func (c *Ctx) sortBy(items []sortItem, s *sortOptions) bool {
 	return true
 }
 
-// sortScore parses a number as strtod does for SORT: the empty string is 0, spaces may lead, a zero byte ends it.
+// smallestNormal is the smallest double with all of its digits, 2^-1022.
+const smallestNormal = 0x1p-1022
+
+// sortScore parses a number as strtod does for SORT: the empty string is 0, spaces may lead, a zero byte ends it. Numbers
+// that a double holds with fewer digits only, or as 0, are refused like those that are too large.
 func sortScore(v []byte) (float64, bool) {
 	if i := bytes.IndexByte(v, 0); i >= 0 {
 		v = v[:i] // where C's string ends
@@ -248,6 +251,9 @@ func sortScore(v []byte) (float64, bool) {
 	}
 	t := strings.TrimLeft(string(v), " \t\r\n\v\f")
 	f, ok := ParseFloat([]byte(t))
+	if f == 0 && !zeroMantissa(v) || f != 0 && math.Abs(f) < smallestNormal {
+		return 0, false
+	}
 	return f, ok && !math.IsNaN(f)
 }
 

@@ -452,8 +452,11 @@ func (c *Ctx) bitfield(readonly bool) {
 			c.W.Null()
 			continue
 		}
-		c.writeBits(o, op.off, op.width, uint64(next))
-		c.Changed()
+		// Both are extended to 64 bits in the same way. Writing what is there already is no change, as in Redis.
+		if uint64(next) != old {
+			c.writeBits(o, op.off, op.width, uint64(next))
+			c.Changed()
+		}
 		c.W.Int(answer)
 	}
 }

@@ -92,6 +92,13 @@ func (e *ReplayError) Error() string {
 
 func (e *ReplayError) Unwrap() error { return e.Err }
 
+// replayWindow is how many bytes of the log are looked at together: the more keys are read at once, the denser they lie in
+// the store, and the more its reads become a walk. A memory budget makes it smaller, since all of them are resident.
+const replayWindow = 32 << 20
+
+// errCut says that a record goes beyond the offset up to which the log is applied.
+var errCut = errors.New("record is cut off")
+
 func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 	if from >= to {
 		return 0, nil
@@ -101,20 +108,23 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, rd.Close()) }()
-	var carry []byte
-	pos := from
+	window := replayWindow
+	if budget := int(r.e.limits.MaxMemory.Load()); budget > 0 {
+		window = min(window, budget/16)
+	}
+	var buf []byte // from pos on
+	pos, fetched := from, from
 	for pos < to {
-		start, data, err := rd.Next(context.Background())
-		if err != nil {
-			return records, err
+		for len(buf) < window && fetched < to {
+			start, data, err := rd.Next(context.Background())
+			if err != nil {
+				return records, err
+			}
+			data = data[:min(wal.Offset(len(data)), to-start)]
+			buf = append(buf, data...)
+			fetched += wal.Offset(len(data))
 		}
-		if end := start + wal.Offset(len(data)); end > to {
-			data = data[:to-start]
-		}
-		if len(carry) > 0 {
-			carry = append(carry, data...)
-			data = carry
-		}
+		data := buf
 		pins := r.e.prefetch(data, r.db)
 		for len(data) > 0 {
 			args, n, err := wal.ReadRecord(data)
@@ -122,6 +132,9 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 				return records, &ReplayError{pos, err}
 			}
 			if n == 0 {
+				if fetched >= to {
+					return records, &ReplayError{pos, errCut}
+				}
 				break
 			}
 			if err := r.apply(args); err != nil {
@@ -131,7 +144,7 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 			data = data[n:]
 			pos += wal.Offset(n)
 		}
-		carry = append(carry[:0:0], data...)
+		buf = buf[:copy(buf, data)]
 		for _, p := range pins {
 			p.l.Unpin(p.o)
 		}

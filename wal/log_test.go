@@ -78,6 +78,22 @@ func TestAppendReopenRead(t *testing.T) {
 	}
 }
 
+// A log's directory may be moved, or named by another path than before.
+func TestMovedLogOpens(t *testing.T) {
+	fs := vfs.NewMem()
+	l := open(t, fs, Options{})
+	require.NoError(t, l.BeginID(idA))
+	want := set(1, 100)
+	l.Append(want, 0, 0)
+	require.NoError(t, l.Sync(context.Background()))
+	require.NoError(t, l.Close())
+	require.NoError(t, fs.Rename("wal", "elsewhere"))
+	l, err := Open(Options{FS: fs, Dir: "elsewhere"})
+	require.NoError(t, err)
+	require.Equal(t, want, readAll(t, l, 0))
+	require.NoError(t, l.Close())
+}
+
 func TestReaderFollowsTheTail(t *testing.T) {
 	ctx := context.Background()
 	l := open(t, vfs.NewMem(), Options{TailBytes: 1 << 12})

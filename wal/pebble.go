@@ -37,8 +37,9 @@ const (
 
 func pebbleOptions(o *Options, l *Log) *pebble.Options {
 	p := &pebble.Options{
-		FS:           l.guard,
-		WALDir:       l.guard.logDir,
+		FS: l.guard,
+		// Relative to the log's directory, so that this can be copied, moved, or named by another path.
+		WALDir:       pebble.MakeStoreRelativePath(l.opts.FS, commitLogDir),
 		Logger:       pebbleLogger{l},
 		MemTableSize: uint64(o.memTableSize),
 		// Pebble must not stall a commit: it would hold the commit mutex meanwhile, for ever if flushes fail, and Close

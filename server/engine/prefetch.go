@@ -22,7 +22,7 @@ func (e *Engine) prefetch(data []byte, dbIndex int) []pin {
 	if !e.anyCold() {
 		return nil
 	}
-	var loads []*keyspace.Loading
+	loads := make([]*keyspace.Loading, 0, len(data)/128+1)
 	for len(data) > 0 {
 		args, n, err := wal.ReadRecord(data)
 		if err != nil || n == 0 {
@@ -57,7 +57,7 @@ func (e *Engine) prefetch(data []byte, dbIndex int) []pin {
 	})
 	loads = slices.CompactFunc(loads, (*keyspace.Loading).Same)
 	e.readAll(loads)
-	var pins []pin
+	pins := make([]pin, 0, len(loads))
 	for _, l := range loads {
 		if l.Failed() {
 			continue

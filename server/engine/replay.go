@@ -112,7 +112,7 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 	if budget := int(r.e.limits.MaxMemory.Load()); budget > 0 {
 		window = min(window, budget/16)
 	}
-	var buf []byte // from pos on
+	buf := make([]byte, 0, min(window, int(to-from))+wal.DefaultMaxChunkBytes) // from pos on
 	pos, fetched := from, from
 	for pos < to {
 		for len(buf) < window && fetched < to {

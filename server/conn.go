@@ -69,6 +69,7 @@ type Conn struct {
 	// out takes the owner's replies; outHolds are its gates, with ends relative to out's first byte.
 	out      reply.Writer
 	outHolds []hold
+	bigOut   bool // the newest output was larger than keepOutput: the next will be, too
 
 	// pend is what could not leave yet: sent bytes of it have left, up to open they may leave. It belongs to the driver.
 	// pendHolds' ends count from pend's first byte.
@@ -245,6 +246,7 @@ func (c *Conn) queueOut() {
 		c.outHolds = c.outHolds[:0]
 		return
 	}
+	c.bigOut = c.out.Len() > keepOutput
 	base := int64(len(c.pend))
 	if c.sent == len(c.pend) {
 		c.pend = c.out.Swap(c.pend[:0])
@@ -307,6 +309,9 @@ func (c *Conn) wrote(n int) {
 	if c.sent == len(c.pend) {
 		c.pend, c.sent, c.open = c.pend[:0], 0, 0
 		if cap(c.pend) > keepOutput {
+			if c.ls.loop != nil {
+				c.ls.loop.keepBig(c.pend)
+			}
 			c.pend = nil
 		}
 	} else if c.sent > keepOutput && c.sent > len(c.pend)/2 {
@@ -374,7 +379,7 @@ func (c *Conn) noteInput() {
 }
 
 // keepOutput is the largest buffer that a connection keeps while nothing is pending, in bytes. Pipelines of small
-// replies fit; what a single large reply needed goes back to the collector.
+// replies fit; what larger ones needed goes to the loop's next connection that needs as much.
 const keepOutput = 64 << 10
 
 // shrink gives back the memory of a connection that has not been used for a while.

@@ -75,7 +75,8 @@ type loop struct {
 	gated    []*Conn
 	now      time.Time
 	nextTick time.Time
-	ran      bool // OnData was called in this turn
+	ran      bool     // OnData was called in this turn
+	big      [][]byte // empty output buffers larger than a connection keeps
 
 	// sleeping is set while the loop is, or is about to be, blocked in epoll_wait. Whoever leaves work for it does so
 	// first and then clears the flag; the one who clears it writes the eventfd.
@@ -372,6 +373,10 @@ func (l *loop) endOfInput(c *Conn) {
 
 func (l *loop) process(c *Conn) {
 	l.ran = true
+	if n := len(l.big); c.bigOut && n > 0 && c.out.Len() == 0 {
+		c.out.Swap(l.big[n-1])
+		l.big = l.big[:n-1]
+	}
 	handOff := c.handler.OnData(c)
 	switch {
 	case handOff:
@@ -385,11 +390,28 @@ func (l *loop) process(c *Conn) {
 		l.markDirty(c)
 	default:
 		c.guard.settle()
-		if c.out.Len() > 0 || c.closeAfterFlush {
+		if c.out.Len() > keepOutput {
+			// It leaves while it is in the processor's cache, and its buffer serves the next connection of this turn.
+			l.flush(c)
+		} else if c.out.Len() > 0 || c.closeAfterFlush {
 			l.markDirty(c)
 		}
 	}
 	c.noteInput()
+}
+
+const (
+	// maxBig and maxBigBytes bound the large output buffers that a loop keeps: one or two serve all connections as long
+	// as readers take what is written.
+	maxBig      = 4
+	maxBigBytes = 2 << 20
+)
+
+// keepBig takes an empty buffer for the next connection that has much to say.
+func (l *loop) keepBig(b []byte) {
+	if len(l.big) < maxBig && cap(b) <= maxBigBytes {
+		l.big = append(l.big, b[:0])
+	}
 }
 
 func (l *loop) markDirty(c *Conn) {
@@ -621,6 +643,7 @@ func (l *loop) hijack(c *Conn) (Hijacked, error) {
 // tick looks after silent connections.
 func (l *loop) tick() {
 	l.nextTick = l.now.Add(tickEvery)
+	l.big = nil
 	if l.starved {
 		l.starved = false
 		l.setAccepting(!l.net.paused.Load())

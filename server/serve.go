@@ -84,11 +84,19 @@ const gcPercent = 50
 // garbage. The caches and memtables of the stores lie outside of the Go heap, some 100 MiB more.
 const memorySlack = 96 << 20
 
+// recoveryGCPercent applies while the log is replayed: the heap only grows then, and collecting it again and again on the way
+// would find little.
+const recoveryGCPercent = 200
+
+// setGCPercent tells the garbage collector how much garbage may lie about.
+func setGCPercent(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
+
 // limitMemory tells the garbage collector what the process may take.
 func (p *process) limitMemory() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	if budget := p.cfg.Int("maxmemory"); budget > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budget + memorySlack)
 	}
@@ -96,6 +104,7 @@ func (p *process) limitMemory() {
 
 func (p *process) run() int {
 	p.limitMemory()
+	setGCPercent(recoveryGCPercent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
@@ -107,6 +116,7 @@ func (p *process) run() int {
 		fmt.Fprintln(p.stderr, "holdfast: "+startError(p.cfg, err))
 		return 1
 	}
+	setGCPercent(gcPercent)
 	if err := p.writePid(); err != nil {
 		p.log.Warn("pid file not written", "error", err)
 	}

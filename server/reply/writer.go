@@ -115,6 +115,10 @@ func (w *Writer) header(prefix byte, n int) {
 		w.buf = append(w.buf, prefix, '0'+byte(n/10), '0'+byte(n%10), '\r', '\n')
 		return
 	}
+	if uint(n) < 1000 {
+		w.buf = append(w.buf, prefix, '0'+byte(n/100), '0'+byte(n/10%10), '0'+byte(n%10), '\r', '\n')
+		return
+	}
 	w.buf = append(w.buf, prefix)
 	w.buf = strconv.AppendInt(w.buf, int64(n), 10)
 	w.buf = append(w.buf, '\r', '\n')

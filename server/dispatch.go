@@ -122,8 +122,8 @@ func (n *nameTable) find(args [][]byte) *command.Spec {
 }
 
 // admit finds the command and decides whether this client may run it now. refusal is the error reply, "" if it may.
-func (s *session) admit(args [][]byte) (spec *command.Spec, refusal string) {
-	spec = s.srv.names.lookup(args[0])
+func (s *session) admit(row *command.Spec, args [][]byte) (spec *command.Spec, refusal string) {
+	spec = row
 	if spec == nil {
 		return nil, unknownCommand(args)
 	}

@@ -52,9 +52,11 @@ type Guard struct {
 	pos   int    // how far parsing has come
 	seen  int    // bytes after pos known to hold no line end
 
-	left int   // arguments still to come; 0 between commands
-	bulk int64 // length of the argument being read, -1 before its header
-	refs []argRef
+	left  int    // arguments still to come; 0 between commands
+	exact bool   // the command being parsed is in canonical form so far
+	raw   []byte // see Raw
+	bulk  int64  // length of the argument being read, -1 before its header
+	refs  []argRef
 
 	args     [][]byte // arena of the argument lists handed out since the last fill
 	lastSize int
@@ -133,6 +135,9 @@ func (g *Guard) Next() ([][]byte, error) {
 		}
 		g.lastSize = g.pos - g.start
 		g.total += int64(g.lastSize)
+		if g.raw = nil; g.exact {
+			g.raw = g.buf[g.start:g.pos:g.pos]
+		}
 		if len(g.refs) == 0 {
 			g.start = g.pos
 			continue
@@ -153,9 +158,14 @@ func (g *Guard) fail(text string) bool {
 	return false
 }
 
+// Raw returns the bytes of the command that Next returned last if they are what wal.AppendCommand would make of its
+// arguments, nil if not (an inline command, a careless client). They are valid as long as the arguments are.
+func (g *Guard) Raw() []byte { return g.raw }
+
 // multibulk goes on with a command in array form. It returns true when the command is complete.
 func (g *Guard) multibulk() bool {
 	if g.left == 0 {
+		g.exact = true
 		n, ok, complete := g.length(reply.ProtoMultibulkTooBig)
 		if !complete {
 			return false
@@ -200,6 +210,7 @@ func (g *Guard) multibulk() bool {
 		end := off + int(g.bulk)
 		g.refs = append(g.refs, argRef{off: off, end: end})
 		g.pos += int(g.bulk) + 2
+		g.exact = g.exact && g.buf[g.pos-2] == '\r' && g.buf[g.pos-1] == '\n'
 		g.bulk = -1
 		g.left--
 	}
@@ -224,10 +235,12 @@ func (g *Guard) length(tooBig string) (n int64, ok, complete bool) {
 			}
 			g.pos += i + 2
 			g.seen = 0
+			g.exact = g.exact && b[i+1] == '\n'
 			return n, true, true
 		}
 		break
 	}
+	g.exact = false
 	// Redis looks for the CR with strchr, which ends at a NUL: such a line never ends and runs into the limit.
 	cr := indexOrNUL(b, '\r', g.seen)
 	if cr < 0 {
@@ -298,6 +311,7 @@ func parseLength(b []byte) (int64, bool) {
 
 // inline reads a command in one line, as a person types it into telnet. It returns true when the line is complete.
 func (g *Guard) inline() bool {
+	g.exact = false
 	b := g.buf[g.pos:]
 	nl := indexOrNUL(b, '\n', g.seen)
 	if nl < 0 {

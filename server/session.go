@@ -48,6 +48,11 @@ type session struct {
 	pending [][]byte
 	parked  *command.Spec
 
+	// What has been parsed and not executed: ahead[next:], then, if not nil, malformed input.
+	ahead     []parsed
+	next      int
+	malformed error
+
 	// shown is what other connections may look at.
 	shown struct {
 		sync.Mutex
@@ -127,23 +132,24 @@ func (s *session) run(mayWait bool) (handOff bool) {
 	} else if s.pending != nil {
 		args := s.pending
 		s.pending = nil
-		handOff = s.step(args, mayWait)
+		handOff = s.step(s.lookup(args), args, mayWait)
 	}
-	guard := s.conn.Guard()
 	for !handOff && !s.quit {
-		args, err := guard.Next()
-		if err != nil {
-			s.protocolError(err)
+		if s.next == len(s.ahead) && !s.lookAhead() {
 			break
 		}
-		if args == nil {
-			break
-		}
-		handOff = s.step(args, mayWait)
+		c := s.ahead[s.next]
+		s.ahead[s.next] = parsed{}
+		s.next++
+		s.cl.Raw = c.raw
+		handOff = s.step(c.spec, c.args, mayWait)
+		s.cl.Raw = nil
 		if s.inSlice >= sliceCommands && s.locked {
 			s.unlock()
 			if s.conn.OutputOver() {
-				break // closed for its unread replies at the end of this turn
+				s.quit = true
+				s.conn.closeWith(ErrOutputLimit)
+				break
 			}
 		}
 	}
@@ -153,6 +159,78 @@ func (s *session) run(mayWait bool) (handOff bool) {
 	s.batch = nil
 	return handOff
 }
+
+// parsed is a command that has been parsed and not yet been executed.
+type parsed struct {
+	spec *command.Spec // nil: unknown
+	args [][]byte
+	raw  []byte // see Guard.Raw
+}
+
+// maxAhead bounds the commands that are parsed before the first of them runs.
+const maxAhead = 16
+
+// lookAhead parses the next commands, and brings what they name into the processor's cache together: one after the other
+// each would wait for memory. It tells whether there is anything to run. A command of the session's own ends the look
+// ahead, since it may change how what follows is read. What was parsed is executed before the guard gets new input.
+func (s *session) lookAhead() bool {
+	guard := s.conn.Guard()
+	s.next, s.ahead = 0, s.ahead[:0]
+	if s.malformed != nil {
+		s.protocolError(s.malformed)
+		return false
+	}
+	keys := s.batch.keys[:0]
+	for len(s.ahead) < maxAhead {
+		args, err := guard.Next()
+		if err != nil {
+			s.malformed = err
+			break
+		}
+		if args == nil {
+			break
+		}
+		spec := s.lookup(args)
+		s.ahead = append(s.ahead, parsed{spec, args, guard.Raw()})
+		if spec == nil || spec.Handler == nil || !s.authed || s.multi.active {
+			break
+		}
+		keys = appendKeys(keys, spec, args)
+	}
+	if len(s.ahead) == 0 {
+		if s.malformed != nil {
+			s.protocolError(s.malformed)
+		}
+		return false
+	}
+	if len(keys) > 1 {
+		s.lock()
+		s.eng.Prefetch(s.cl, keys)
+	}
+	clear(keys)
+	s.batch.keys = keys[:0]
+	return true
+}
+
+// maxPrefetchKeys bounds the keys that one look ahead gathers.
+const maxPrefetchKeys = 64
+
+// appendKeys appends the keys that a command names, where the table says at which places they are.
+func appendKeys(keys [][]byte, spec *command.Spec, args [][]byte) [][]byte {
+	if spec.Keys != nil || spec.FirstKey <= 0 {
+		return keys
+	}
+	last := spec.LastKey
+	if last < 0 {
+		last += len(args)
+	}
+	for i := spec.FirstKey; i <= last && i < len(args) && len(keys) < maxPrefetchKeys; i += spec.Step {
+		keys = append(keys, args[i])
+	}
+	return keys
+}
+
+func (s *session) lookup(args [][]byte) *command.Spec { return s.srv.names.lookup(args[0]) }
 
 // lock takes the engine's lock unless this session has it already.
 func (s *session) lock() {
@@ -185,12 +263,12 @@ func (s *session) unlock() {
 	}
 }
 
-// step executes one command and accounts for it. It returns true if the command has to wait and must not here: it is
+// step executes one command, row being what the table has under its name, and accounts for it. It returns true if the command has to wait and must not here: it is
 // then left in pending.
-func (s *session) step(args [][]byte, mayWait bool) (handOff bool) {
+func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff bool) {
 	w := s.conn.Out()
 	start := w.Len()
-	spec, refusal := s.admit(args)
+	spec, refusal := s.admit(row, args)
 	if refusal != "" {
 		s.refuse(spec, refusal, start)
 		return false
@@ -243,7 +321,7 @@ func (s *session) step(args [][]byte, mayWait bool) (handOff bool) {
 				s.failed(w, err)
 				break
 			}
-			return s.step(args, true)
+			return s.step(row, args, true)
 		}
 	} else {
 		h := s.srv.handlers[spec.ID]
@@ -261,7 +339,7 @@ func (s *session) step(args [][]byte, mayWait bool) (handOff bool) {
 				return true
 			}
 			if err := s.prepareMulti(); err == nil {
-				return s.step(args, true)
+				return s.step(row, args, true)
 			} else {
 				s.failed(w, err)
 			}

@@ -31,6 +31,7 @@ type call struct {
 type batch struct {
 	n     int
 	calls [batchCalls]call
+	keys  [][]byte // scratch of lookAhead
 }
 
 // commandCounters are the figures of one row of the command table.

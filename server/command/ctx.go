@@ -42,6 +42,9 @@ type Ctx struct {
 	ReplicaRole bool
 	Conf        *Config
 
+	// Raw is Args as the log writes them, nil if that has not been done yet.
+	Raw []byte
+
 	// What the engine reads after the handler.
 	changed bool
 	effects effectList
@@ -70,7 +73,7 @@ func (l *effectList) reset() { l.buf, l.ends, l.cmds = l.buf[:0], l.ends[:0], l.
 
 // Reset prepares c for the next command; the engine calls it. Fields that the engine sets itself are left alone.
 func (c *Ctx) Reset(spec *Spec, args [][]byte) {
-	c.Spec, c.Args = spec, args
+	c.Spec, c.Args, c.Raw = spec, args, nil
 	c.changed = false
 	c.effects.reset()
 	c.block = BlockRequest{}

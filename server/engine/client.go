@@ -15,6 +15,9 @@ import (
 // Client is the engine's view of one connection. Its session owns it; the engine changes it under the lock.
 type Client struct {
 	DB int
+	// Raw is what the next command looks like on the wire if that is how the log would write it, else nil. It must stay
+	// valid until Run has returned.
+	Raw []byte
 
 	noBlock bool // DENY BLOCKING
 	watches []watchKey

@@ -146,6 +146,7 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 	c := &e.ctx
 	c.DB, c.W = e.ks.DB(cl.DB), w
 	c.Reset(spec, args)
+	c.Raw = cl.Raw
 	c.SetNoBlock(cl.noBlock)
 	spec.Handler(c)
 	if c.BlockWanted().Wanted {
@@ -163,7 +164,9 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 func (e *Engine) finish(db int) {
 	c := &e.ctx
 	if c.HasChanged() {
-		if c.Verbatim() {
+		if c.Verbatim() && c.Raw != nil {
+			e.emitRaw(db, c.Raw)
+		} else if c.Verbatim() {
 			e.emit(db, c.Args)
 		} else {
 			e.beginTxn()
@@ -194,6 +197,18 @@ func (e *Engine) emit(db int, args [][]byte) {
 	}
 	e.buf = wal.AppendCommand(e.buf, args...)
 }
+
+// emitRaw is emit of a command that is in the log's form already. REQUIRES: no transaction.
+func (e *Engine) emitRaw(db int, raw []byte) {
+	if db != e.streamDB {
+		e.emitSelect(db)
+	}
+	e.buf = append(e.buf, raw...)
+}
+
+// Prefetch brings what memory holds of keys into the processor's cache, for commands that are about to run. REQUIRES: the
+// lock.
+func (e *Engine) Prefetch(cl *Client, keys [][]byte) { e.ks.DB(cl.DB).Prefetch(keys) }
 
 func (e *Engine) emitSelect(db int) {
 	e.streamDB = db

@@ -217,6 +217,7 @@ type BigRows struct {
 // Visit yields the rows of objs as they were at the hand-over. Called under the lock with few objects at a time.
 func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
 	ks := d.db.ks
+	ks.prefetched = loadAll(objs)
 	for _, o := range objs {
 		f := ks.frozen[o]
 		if f == nil && o.flags&flagDetached != 0 {
@@ -297,6 +298,7 @@ func (ks *Keyspace) BeginSettle() { ks.settleGen++ }
 func (d *HandedDB) Settle(h *Handover, objs []*Object) {
 	db := d.db
 	ks := db.ks
+	ks.prefetched = loadAll(objs)
 	for _, o := range objs {
 		f := ks.frozen[o]
 		o.flags &^= flagVisited | flagFrozen

@@ -80,7 +80,8 @@ type Keyspace struct {
 	// Hits and Misses count the look-ups of commands that read, as INFO shows them.
 	Hits, Misses int64
 
-	memo struct {
+	prefetched uint64 // keeps the loads of Prefetch from being optimised away
+	memo       struct {
 		p    *byte
 		n    int
 		hash uint64

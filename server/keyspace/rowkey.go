@@ -23,9 +23,10 @@ const (
 	TagExpire = 'x'
 )
 
-// slotTable16 is the CRC16/XMODEM table: polynomial 0x1021, as Redis Cluster's key slots use it.
-var slotTable16 = func() (t [256]uint16) {
-	for i := range t {
+// slotTables are for CRC16/XMODEM, polynomial 0x1021, as Redis Cluster's key slots use it: the first for one byte, the
+// n-th for a byte that n-1 others follow, so that four bytes are taken in one step.
+var slotTables = func() (t [4][256]uint16) {
+	for i := range 256 {
 		c := uint16(i) << 8
 		for range 8 {
 			if c&0x8000 != 0 {
@@ -34,7 +35,13 @@ var slotTable16 = func() (t [256]uint16) {
 				c <<= 1
 			}
 		}
-		t[i] = c
+		t[0][i] = c
+	}
+	for n := 1; n < len(t); n++ {
+		for i := range 256 {
+			c := t[n-1][i]
+			t[n][i] = c<<8 ^ t[0][c>>8]
+		}
 	}
 	return t
 }()
@@ -48,8 +55,12 @@ func Slot(key []byte) uint16 {
 		}
 	}
 	var c uint16
+	for ; len(key) >= 4; key = key[4:] {
+		c ^= uint16(key[0])<<8 | uint16(key[1])
+		c = slotTables[3][c>>8] ^ slotTables[2][c&0xff] ^ slotTables[1][key[2]] ^ slotTables[0][key[3]]
+	}
 	for _, b := range key {
-		c = c<<8 ^ slotTable16[byte(c>>8)^b]
+		c = c<<8 ^ slotTables[0][byte(c>>8)^b]
 	}
 	return c & 16383
 }

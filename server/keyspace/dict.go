@@ -52,9 +52,16 @@ const dictElemCost = 30
 // share them; the value may be overwritten in place.
 type blk struct {
 	p *byte
-	k uint32 // bytes of the key
+	k uint32 // bytes of the key; the top two bits are the tag, see elemTracker
 	n uint32 // bytes of key and value
 }
+
+// blkTag is where the tag is in blk.k. A key is 512 MiB at most, which leaves two bits.
+const blkTag = 30
+
+func (b blk) keyLen() int      { return int(b.k & (1<<blkTag - 1)) }
+func (b blk) tag() uint32      { return b.k >> blkTag }
+func (b *blk) setTag(t uint32) { b.k = b.k&(1<<blkTag-1) | t<<blkTag }
 
 func newBlk(key, val []byte) blk {
 	b := make([]byte, max(1, len(key)+len(val)))
@@ -63,9 +70,9 @@ func newBlk(key, val []byte) blk {
 	return blk{unsafe.SliceData(b), uint32(len(key)), uint32(len(key) + len(val))}
 }
 
-func (b blk) key() []byte       { return unsafe.Slice(b.p, int(b.k)) }
-func (b blk) keyString() string { return unsafe.String(b.p, int(b.k)) }
-func (b blk) val() []byte       { return unsafe.Slice(b.p, max(1, int(b.n)))[b.k:b.n:b.n] }
+func (b blk) key() []byte       { return unsafe.Slice(b.p, b.keyLen()) }
+func (b blk) keyString() string { return unsafe.String(b.p, b.keyLen()) }
+func (b blk) val() []byte       { return unsafe.Slice(b.p, max(1, int(b.n)))[b.keyLen():b.n:b.n] }
 
 // cost estimates the bytes of the block as the allocator rounds it.
 func (b blk) cost() int64 {
@@ -145,9 +152,10 @@ func (d *dict) insert(b blk) {
 	d.bytes += b.cost() + dictElemCost
 }
 
-// replace puts b in the place of the element at p, which has the same key.
+// replace puts b in the place of the element at p, which has the same key. The tag stays.
 func (d *dict) replace(p *blk, b blk) {
 	d.bytes += b.cost() - p.cost()
+	b.setTag(p.tag())
 	*p = b
 }
 
@@ -311,16 +319,18 @@ func (d *dict) random(r *rand.Rand) blk {
 	panic("keyspace: dict counts more elements than it has")
 }
 
-// clone copies the table; the blocks, too, unless they are never changed in place.
+// clone copies the table, without tags; the blocks, too, unless they are never changed in place.
 func (d *dict) clone(copyBlocks bool) *dict {
 	c := &dict{dir: make([]*segment, len(d.dir)), bits: d.bits, n: d.n, deep: d.deep, bytes: d.bytes}
 	for i := 0; i < len(d.dir); i = d.after(i) {
 		s := d.dir[i]
 		t := &segment{hash: slices.Clone(s.hash), blk: slices.Clone(s.blk), depth: s.depth}
-		if copyBlocks {
-			for j, b := range t.blk {
-				t.blk[j] = newBlk(b.key(), b.val())
+		for j, b := range t.blk {
+			if copyBlocks {
+				b = newBlk(b.key(), b.val())
 			}
+			b.setTag(0)
+			t.blk[j] = b
 		}
 		for k := i; k < d.after(i); k++ {
 			c.dir[k] = t

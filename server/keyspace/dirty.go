@@ -284,6 +284,9 @@ func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (mor
 	for ; n > 0 && r.i < len(r.subs); n-- {
 		sub := r.subs[r.i]
 		r.i++
+		if r.i > 1 && sub == r.subs[r.i-2] {
+			continue
+		}
 		v, ok := r.c.handedRow(sub)
 		fn(sub, v, ok)
 	}

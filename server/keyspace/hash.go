@@ -17,7 +17,7 @@ type Hash struct {
 	p   []byte // packed: field, value, field, value …
 	n   int    // fields in p
 	d   *dict  // nil while packed
-	tr  *tracker
+	tr  *elemTracker
 }
 
 // hashOverhead is the struct with its allocation header; those of the others are alike.
@@ -100,9 +100,9 @@ func (h *Hash) Set(f, v []byte) (created bool) {
 	}
 	if b := h.d.find(f); b != nil {
 		if h.tr != nil {
-			h.tr.change(b.keyString())
+			h.tr.touch(b)
 		}
-		if int(b.n-b.k) == len(v) {
+		if int(b.n)-b.keyLen() == len(v) {
 			copy(b.val(), v)
 		} else {
 			h.d.replace(b, newBlk(f, v))
@@ -112,7 +112,7 @@ func (h *Hash) Set(f, v []byte) (created bool) {
 	}
 	b := newBlk(f, v)
 	if h.tr != nil {
-		h.tr.change(b.keyString())
+		h.tr.add(&b)
 	}
 	h.d.insert(b)
 	h.grown()
@@ -133,13 +133,13 @@ func (h *Hash) Del(f []byte) bool {
 }
 
 // removeElem takes key out of a table, telling the tracker first.
-func removeElem(d *dict, tr *tracker, key []byte) bool {
+func removeElem(d *dict, tr *elemTracker, key []byte) bool {
 	if tr != nil {
 		b := d.find(key)
 		if b == nil {
 			return false
 		}
-		tr.change(b.keyString())
+		tr.remove(b)
 	}
 	_, ok := d.remove(key)
 	return ok
@@ -156,7 +156,7 @@ func (h *Hash) convert() {
 
 func (h *Hash) grown() {
 	if h.tr == nil && tableIsBig(h.d) {
-		h.tr = newTracker(h)
+		h.tr = newElemTracker(h)
 		h.markAllDirty()
 	}
 }
@@ -220,7 +220,7 @@ func (h *Hash) Clone() *Hash {
 	}
 	c.d = h.d.clone(true)
 	if h.tr != nil {
-		c.tr = newTracker(c)
+		c.tr = newElemTracker(c)
 		c.markAllDirty()
 	}
 	return c
@@ -245,6 +245,8 @@ func (h *Hash) row(sub string) ([]byte, bool) {
 	return nil, false
 }
 
+func (h *Hash) table() *dict { return h.d }
+
 func (h *Hash) loadRow(sub, val []byte) error { return loadElem(h.d, sub, val) }
 
 // loadElem adds an element that is read back; a second of the same key is an error.
@@ -266,12 +268,13 @@ func (h *Hash) handedRow(sub string) ([]byte, bool) {
 }
 
 // markTable makes all elements dirty; nothing if the collection is small.
-func markTable(tr *tracker, d *dict) {
+func markTable(tr *elemTracker, d *dict) {
 	if tr == nil {
 		return
 	}
-	d.all(func(b blk) bool {
-		tr.change(b.keyString())
-		return true
-	})
+	for i := 0; i < len(d.dir); i = d.after(i) {
+		for j := range d.dir[i].blk {
+			tr.touch(&d.dir[i].blk[j])
+		}
+	}
 }

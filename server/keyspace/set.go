@@ -17,7 +17,7 @@ type Set struct {
 	lim  *Limits
 	ints intset
 	d    *dict // nil while an intset
-	tr   *tracker
+	tr   *elemTracker
 }
 
 // NewSet returns an empty set.
@@ -74,7 +74,7 @@ func (s *Set) Add(m []byte) bool {
 	}
 	b := newBlk(m, nil)
 	if s.tr != nil {
-		s.tr.change(b.keyString())
+		s.tr.add(&b)
 	}
 	s.d.insert(b)
 	s.grown()
@@ -102,7 +102,7 @@ func (s *Set) convert() {
 
 func (s *Set) grown() {
 	if s.tr == nil && tableIsBig(s.d) {
-		s.tr = newTracker(s)
+		s.tr = newElemTracker(s)
 		s.markAllDirty()
 	}
 }
@@ -165,7 +165,7 @@ func (s *Set) Clone() *Set {
 	}
 	c.d = s.d.clone(false) // a member's block never changes
 	if s.tr != nil {
-		c.tr = newTracker(c)
+		c.tr = newElemTracker(c)
 		c.markAllDirty()
 	}
 	return c
@@ -193,6 +193,8 @@ func (s *Set) AppendValue(dst []byte) []byte {
 func (s *Set) row(sub string) ([]byte, bool) {
 	return emptyBytes, s.d.find(subBytes(sub)) != nil
 }
+
+func (s *Set) table() *dict { return s.d }
 
 func (s *Set) loadRow(sub, val []byte) error {
 	if len(val) != 0 {

@@ -35,8 +35,8 @@ const (
 	bigBytes    = 4 << 10
 )
 
-// tracker knows which rows of a big collection changed since the last checkpoint, and keeps what a running one still
-// needs. Every step is O(1) in the size of the collection (K4):
+// tracker knows which rows of a big list changed since the last checkpoint, and keeps what a running one still needs;
+// elemTracker is the same for what has a dict. Every step is O(1) in the size of the collection (K4):
 //
 //	change    before an element changes: its sub-key becomes dirty; if a running checkpoint was handed the row and has
 //	          not taken it yet, the row's old value is frozen
@@ -161,7 +161,7 @@ func newCollection(t Type, l *Limits, big bool, enc Encoding) collection {
 			h.d = newDict()
 		}
 		if big {
-			h.tr = newTracker(h)
+			h.tr = newElemTracker(h)
 		}
 		return h
 	case TypeSet:
@@ -170,7 +170,7 @@ func newCollection(t Type, l *Limits, big bool, enc Encoding) collection {
 			s.d = newDict()
 		}
 		if big {
-			s.tr = newTracker(s)
+			s.tr = newElemTracker(s)
 		}
 		return s
 	case TypeZSet:
@@ -179,7 +179,7 @@ func newCollection(t Type, l *Limits, big bool, enc Encoding) collection {
 			z.d, z.t = newDict(), newZTree()
 		}
 		if big {
-			z.tr = newTracker(z)
+			z.tr = newElemTracker(z)
 		}
 		return z
 	case TypeList:

@@ -22,7 +22,7 @@ type ZSet struct {
 	n   int    // members in p
 	d   *dict  // nil while packed; the value of an element is its score, 8 bytes big endian
 	t   *ztree
-	tr  *tracker
+	tr  *elemTracker
 }
 
 // ScoreRange is a range of scores; an end may be excluded.
@@ -151,7 +151,7 @@ func (z *ZSet) Set(m []byte, score float64) (created, changed bool) {
 		}
 		key := b.keyString()
 		if z.tr != nil {
-			z.tr.change(key)
+			z.tr.touch(b)
 		}
 		z.t.remove(zitem{old, key})
 		binary.BigEndian.PutUint64(b.val(), math.Float64bits(score))
@@ -160,7 +160,7 @@ func (z *ZSet) Set(m []byte, score float64) (created, changed bool) {
 	}
 	b := newItemBlk(m, score)
 	if z.tr != nil {
-		z.tr.change(b.keyString())
+		z.tr.add(&b)
 	}
 	z.insertBlk(b, score)
 	return true, false
@@ -210,7 +210,7 @@ func (z *ZSet) Remove(m []byte) bool {
 		return false
 	}
 	if z.tr != nil {
-		z.tr.change(b.keyString())
+		z.tr.remove(b)
 	}
 	z.t.remove(zitem{blkScore(*b), b.keyString()})
 	z.d.remove(m)
@@ -230,7 +230,7 @@ func (z *ZSet) convert() {
 
 func (z *ZSet) grown() {
 	if z.tr == nil && tableIsBig(z.d) {
-		z.tr = newTracker(z)
+		z.tr = newElemTracker(z)
 		z.markAllDirty()
 	}
 }
@@ -470,7 +470,7 @@ func (z *ZSet) Clone() *ZSet {
 	c.d = z.d.clone(true)
 	c.t = z.t.clone(func(m string) string { return c.d.find(subBytes(m)).keyString() })
 	if z.tr != nil {
-		c.tr = newTracker(c)
+		c.tr = newElemTracker(c)
 		c.markAllDirty()
 	}
 	return c
@@ -494,6 +494,8 @@ func (z *ZSet) row(sub string) ([]byte, bool) {
 	}
 	return nil, false
 }
+
+func (z *ZSet) table() *dict { return z.d }
 
 func (z *ZSet) loadRow(sub, val []byte) error {
 	if len(val) != scoreLen {

@@ -180,7 +180,8 @@ func (s *session) lookAhead() bool {
 		s.protocolError(s.malformed)
 		return false
 	}
-	keys := s.batch.keys[:0]
+	b := s.batch
+	b.keys, b.elems = b.keys[:0], b.elems[:0]
 	for len(s.ahead) < maxAhead {
 		args, err := guard.Next()
 		if err != nil {
@@ -195,7 +196,7 @@ func (s *session) lookAhead() bool {
 		if spec == nil || spec.Handler == nil || !s.authed || s.multi.active {
 			break
 		}
-		keys = appendKeys(keys, spec, args)
+		b.addKeys(spec, args)
 	}
 	if len(s.ahead) == 0 {
 		if s.malformed != nil {
@@ -203,31 +204,35 @@ func (s *session) lookAhead() bool {
 		}
 		return false
 	}
-	if len(keys) > 1 {
+	if len(b.keys) > 1 {
 		s.lock()
-		s.eng.Prefetch(s.cl, keys)
+		s.eng.Prefetch(s.cl, b.keys, b.elems)
 	}
-	clear(keys)
-	s.batch.keys = keys[:0]
+	clear(b.keys)
+	clear(b.elems)
 	return true
 }
 
 // maxPrefetchKeys bounds the keys that one look ahead gathers.
 const maxPrefetchKeys = 64
 
-// appendKeys appends the keys that a command names, where the table says at which places they are.
-func appendKeys(keys [][]byte, spec *command.Spec, args [][]byte) [][]byte {
+// addKeys notes the keys that a command names, where the table says at which places they are, and the first element.
+func (b *batch) addKeys(spec *command.Spec, args [][]byte) {
 	if spec.Keys != nil || spec.FirstKey <= 0 {
-		return keys
+		return
 	}
 	last := spec.LastKey
 	if last < 0 {
 		last += len(args)
 	}
-	for i := spec.FirstKey; i <= last && i < len(args) && len(keys) < maxPrefetchKeys; i += spec.Step {
-		keys = append(keys, args[i])
+	for i := spec.FirstKey; i <= last && i < len(args) && len(b.keys) < maxPrefetchKeys; i += spec.Step {
+		b.keys = append(b.keys, args[i])
+		if spec.Elem > 0 && spec.Elem < len(args) {
+			b.elems = append(b.elems, args[spec.Elem])
+		} else {
+			b.elems = append(b.elems, nil)
+		}
 	}
-	return keys
 }
 
 func (s *session) lookup(args [][]byte) *command.Spec { return s.srv.names.lookup(args[0]) }

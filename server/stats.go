@@ -31,7 +31,8 @@ type call struct {
 type batch struct {
 	n     int
 	calls [batchCalls]call
-	keys  [][]byte // scratch of lookAhead
+	// Scratch of lookAhead.
+	keys, elems [][]byte
 }
 
 // commandCounters are the figures of one row of the command table.

@@ -4,7 +4,7 @@ package command
 // prints.
 var hashSpecs = []Spec{
 	{
-		Name: "hset", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hset", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
@@ -12,7 +12,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHSet,
 	},
 	{
-		Name: "hmset", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hmset", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
@@ -20,7 +20,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHMSet,
 	},
 	{
-		Name: "hsetnx", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hsetnx", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
@@ -28,7 +28,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHSetNX,
 	},
 	{
-		Name: "hget", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hget", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
@@ -36,7 +36,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHGet,
 	},
 	{
-		Name: "hmget", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hmget", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
@@ -79,7 +79,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHLen,
 	},
 	{
-		Name: "hstrlen", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hstrlen", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "3.2.0", Complexity: "O(1)",
@@ -87,7 +87,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHStrLen,
 	},
 	{
-		Name: "hexists", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hexists", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
@@ -95,7 +95,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHExists,
 	},
 	{
-		Name: "hdel", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hdel", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
@@ -103,7 +103,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHDel,
 	},
 	{
-		Name: "hincrby", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hincrby", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
@@ -111,7 +111,7 @@ var hashSpecs = []Spec{
 		Handler: cmdHIncrBy,
 	},
 	{
-		Name: "hincrbyfloat", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "hincrbyfloat", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.6.0", Complexity: "O(1)",

@@ -4,7 +4,7 @@ package command
 // prints.
 var setSpecs = []Spec{
 	{
-		Name: "sadd", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "sadd", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members",
@@ -12,7 +12,7 @@ var setSpecs = []Spec{
 		Handler: cmdSAdd,
 	},
 	{
-		Name: "srem", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "srem", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagFast, ACL: CatWrite | CatSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members",
@@ -31,7 +31,7 @@ var setSpecs = []Spec{
 		Handler: cmdSMove,
 	},
 	{
-		Name: "sismember", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "sismember", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(1)",
@@ -39,7 +39,7 @@ var setSpecs = []Spec{
 		Handler: cmdSIsMember,
 	},
 	{
-		Name: "smismember", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "smismember", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "6.2.0", Complexity: "O(n), n members",

@@ -4,7 +4,7 @@ package command
 // prints, except that ZRANK and ZREVRANK take WITHSCORE as in 7.2.
 var zsetSpecs = []Spec{
 	{
-		Name: "zadd", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zadd", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 3,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n) for each member",
@@ -12,7 +12,7 @@ var zsetSpecs = []Spec{
 		Handler: cmdZAdd,
 	},
 	{
-		Name: "zrem", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zrem", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagWrite | FlagFast, ACL: CatWrite | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n) for each member",
@@ -20,7 +20,7 @@ var zsetSpecs = []Spec{
 		Handler: cmdZRem,
 	},
 	{
-		Name: "zscore", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zscore", Arity: 3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(1)",
@@ -28,7 +28,7 @@ var zsetSpecs = []Spec{
 		Handler: cmdZScore,
 	},
 	{
-		Name: "zmscore", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zmscore", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "6.2.0", Complexity: "O(n), n members",
@@ -36,7 +36,7 @@ var zsetSpecs = []Spec{
 		Handler: cmdZMScore,
 	},
 	{
-		Name: "zincrby", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zincrby", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 3,
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n)",
@@ -68,7 +68,7 @@ var zsetSpecs = []Spec{
 		Handler: cmdZLexCount,
 	},
 	{
-		Name: "zrank", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zrank", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.0.0", Complexity: "O(log n)",
@@ -76,7 +76,7 @@ var zsetSpecs = []Spec{
 		Handler: cmdZRank,
 	},
 	{
-		Name: "zrevrank", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1,
+		Name: "zrevrank", Arity: -3, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatSortedSet | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.0.0", Complexity: "O(log n)",

@@ -206,9 +206,9 @@ func (e *Engine) emitRaw(db int, raw []byte) {
 	e.buf = append(e.buf, raw...)
 }
 
-// Prefetch brings what memory holds of keys into the processor's cache, for commands that are about to run. REQUIRES: the
-// lock.
-func (e *Engine) Prefetch(cl *Client, keys [][]byte) { e.ks.DB(cl.DB).Prefetch(keys) }
+// Prefetch brings what memory holds of keys into the processor's cache, for commands that are about to run; elems[i], if not
+// nil, is an element of the collection at keys[i]. REQUIRES: the lock.
+func (e *Engine) Prefetch(cl *Client, keys, elems [][]byte) { e.ks.DB(cl.DB).Prefetch(keys, elems) }
 
 func (e *Engine) emitSelect(db int) {
 	e.streamDB = db

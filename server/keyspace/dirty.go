@@ -1,7 +1,9 @@
 package keyspace
 
 import (
+	"encoding/binary"
 	"slices"
+	"strings"
 )
 
 // A checkpoint is freeze → ingest → settle, and this file is the keyspace's part in it.
@@ -209,9 +211,10 @@ type RowSink struct {
 
 // BigRows gives the element rows of a big collection that changed before the hand-over.
 type BigRows struct {
-	c    collection
-	subs []string
-	i    int
+	c      collection
+	subs   []string
+	i      int
+	loaded uint64 // keeps the loads of elemWalk from being optimised away
 }
 
 // Visit yields the rows of objs as they were at the hand-over. Called under the lock with few objects at a time.
@@ -277,10 +280,63 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
 func (r *BigRows) Prepare() { r.subs = r.c.handedSubs() }
 
 // Sort orders the rows; without the lock.
-func (r *BigRows) Sort() { slices.Sort(r.subs) }
+func (r *BigRows) Sort() { sortStrings(r.subs) }
+
+// sortStrings sorts many strings that may have much in common at their beginning: by the eight bytes behind that first,
+// which are read once, instead of going to memory for both strings at each comparison.
+func sortStrings(a []string) {
+	const few = 64
+	if len(a) < few {
+		slices.Sort(a)
+		return
+	}
+	common := len(a[0])
+	for _, s := range a {
+		common = min(common, len(s))
+		for i := range common {
+			if s[i] != a[0][i] {
+				common = i
+				break
+			}
+		}
+	}
+	type item struct {
+		head uint64
+		s    string
+	}
+	items := make([]item, len(a))
+	for i, s := range a {
+		var b [8]byte
+		copy(b[:], s[common:])
+		items[i] = item{binary.BigEndian.Uint64(b[:]), s}
+	}
+	slices.SortFunc(items, func(a, b item) int {
+		switch {
+		case a.head < b.head:
+			return -1
+		case a.head > b.head:
+			return 1
+		}
+		return strings.Compare(a.s, b.s) // a shorter one's missing bytes count as zeros
+	})
+	for i := range items {
+		a[i] = items[i].s
+	}
+}
 
 // Next yields up to n rows under the lock, val nil meaning deleted, and tells whether there are more.
 func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (more bool) {
+	if src, ok := r.c.(elemSource); ok {
+		if d := src.table(); d.n >= prefetchDictFrom {
+			var walk elemWalk
+			for i := r.i; i < min(r.i+n, len(r.subs)); {
+				for ; walk.n < prefetchMax && i < min(r.i+n, len(r.subs)); i++ {
+					walk.add(d, subBytes(r.subs[i]))
+				}
+				r.loaded += walk.run()
+			}
+		}
+	}
 	for ; n > 0 && r.i < len(r.subs); n-- {
 		sub := r.subs[r.i]
 		r.i++

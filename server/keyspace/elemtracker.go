@@ -27,6 +27,7 @@ type elemTracker struct {
 
 type elemSource interface {
 	rowSource
+	rowOf(b *blk) []byte // what row returns for the element at b
 	table() *dict
 }
 
@@ -142,11 +143,12 @@ func (t *elemTracker) handedSubs() []string {
 // handedRow returns a row as it was at the hand-over and marks it as taken, so that later changes freeze nothing. It is
 // called once for each sub-key. A frozen value belongs to the caller, a current one is valid until the next change.
 func (t *elemTracker) handedRow(sub string) (val []byte, exists bool) {
+	if b := t.src.table().find(subBytes(sub)); b != nil && b.tag() == epochTag(t.epoch-1) {
+		b.setTag(0) // not changed since
+		return t.src.rowOf(b), true
+	}
 	if f := t.frozen[sub]; f != nil {
 		return f.val, f.exists
-	}
-	if b := t.src.table().find(subBytes(sub)); b != nil && b.tag() == epochTag(t.epoch-1) {
-		b.setTag(0)
 	}
 	return t.src.row(sub)
 }

@@ -247,6 +247,8 @@ func (h *Hash) row(sub string) ([]byte, bool) {
 
 func (h *Hash) table() *dict { return h.d }
 
+func (h *Hash) rowOf(b *blk) []byte { return b.val() }
+
 func (h *Hash) loadRow(sub, val []byte) error { return loadElem(h.d, sub, val) }
 
 // loadElem adds an element that is read back; a second of the same key is an error.

@@ -4,23 +4,19 @@ package keyspace
 // what was fetched is still in the cache when it is used.
 const prefetchMax = 32
 
-// prefetchFrom is the number of entries from which a table no longer fits into the processor's caches.
-const prefetchFrom = 16 << 10
-
-// Prefetch brings what a table holds of keys into the processor's cache.
+// Prefetch brings what a table holds of keys into the processor's cache; elems[i], if not nil, is an element of the
+// collection at keys[i] that will be looked up.
 //
 // A look-up in a large table is four loads, each of which needs what the one before it has read, and each of which goes to
 // memory: slot, bucket, object, value. Done for many keys one level at a time, the loads of a level do not depend on each
 // other, and the processor has them all under way at once. What is found is not kept, since commands may change it.
-func (db *DB) Prefetch(keys [][]byte) {
-	if db.t.n < prefetchFrom {
-		return
-	}
+func (db *DB) Prefetch(keys, elems [][]byte) {
 	var (
 		slots  [prefetchMax]*slotTable
 		hashes [prefetchMax]uint64
 		heads  [prefetchMax]**Object
 		objs   [prefetchMax]*Object
+		walk   elemWalk
 		sum    uint64
 	)
 	for len(keys) > 0 {
@@ -48,7 +44,8 @@ func (db *DB) Prefetch(keys [][]byte) {
 			}
 			objs[i] = o
 		}
-		for _, o := range objs[:n] {
+		walk.n = 0
+		for i, o := range objs[:n] {
 			if o == nil {
 				continue
 			}
@@ -58,10 +55,73 @@ func (db *DB) Prefetch(keys [][]byte) {
 			if o.p != nil {
 				sum += uint64(*(*byte)(o.p))
 			}
+			if elems[i] != nil {
+				walk.add(o.dict(), elems[i])
+			}
 		}
-		keys = keys[n:]
+		sum += walk.run()
+		keys, elems = keys[n:], elems[n:]
 	}
 	db.ks.prefetched = sum
+}
+
+// prefetchDictFrom is the number of elements from which a dict no longer fits into the processor's caches.
+const prefetchDictFrom = 8 << 10
+
+// dict returns the table of a large hash, set or sorted set, nil of anything else.
+func (o *Object) dict() *dict {
+	var d *dict
+	switch o.typ {
+	case TypeHash:
+		d = (*Hash)(o.p).d
+	case TypeSet:
+		d = (*Set)(o.p).d
+	case TypeZSet:
+		d = (*ZSet)(o.p).d
+	}
+	if d == nil || d.n < prefetchDictFrom {
+		return nil
+	}
+	return d
+}
+
+// elemWalk does for elements of dicts what Prefetch does for keys.
+type elemWalk struct {
+	n      int
+	segs   [prefetchMax]**segment
+	hashes [prefetchMax]uint32
+	blks   [prefetchMax]*byte
+}
+
+// add notes an element that is to be fetched. At most prefetchMax are noted before run.
+func (w *elemWalk) add(d *dict, elem []byte) {
+	if d == nil {
+		return
+	}
+	h := hashOf(elem)
+	w.segs[w.n], w.hashes[w.n] = &d.dir[h>>(32-d.bits)], h
+	w.n++
+}
+
+func (w *elemWalk) run() (sum uint64) {
+	for i, s := range w.segs[:w.n] {
+		if s := *s; len(s.hash) > 0 {
+			sum += uint64(s.hash[uint64(w.hashes[i]<<s.depth)*uint64(len(s.hash))>>32])
+		}
+	}
+	for i, s := range w.segs[:w.n] {
+		w.blks[i] = nil
+		if j := (*s).lower(w.hashes[i]); j < len((*s).blk) {
+			w.blks[i] = (*s).blk[j].p
+		}
+	}
+	for _, p := range w.blks[:w.n] {
+		if p != nil {
+			sum += uint64(*p)
+		}
+	}
+	w.n = 0
+	return sum
 }
 
 // loadAll brings objects, their keys and their values into the cache, see Prefetch.

@@ -196,6 +196,8 @@ func (s *Set) row(sub string) ([]byte, bool) {
 
 func (s *Set) table() *dict { return s.d }
 
+func (s *Set) rowOf(*blk) []byte { return emptyBytes }
+
 func (s *Set) loadRow(sub, val []byte) error {
 	if len(val) != 0 {
 		return errRow

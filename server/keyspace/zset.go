@@ -497,6 +497,8 @@ func (z *ZSet) row(sub string) ([]byte, bool) {
 
 func (z *ZSet) table() *dict { return z.d }
 
+func (z *ZSet) rowOf(b *blk) []byte { return b.val() }
+
 func (z *ZSet) loadRow(sub, val []byte) error {
 	if len(val) != scoreLen {
 		return errRow

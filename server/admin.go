@@ -116,6 +116,10 @@ const slowlogDefaultCount = 10
 func (s *session) cmdSlowlogGet(args [][]byte) {
 	w := s.conn.Out()
 	n := int64(slowlogDefaultCount)
+	if len(args) > 3 {
+		w.Error(fmt.Sprintf(reply.UnknownSubcommandOrArityF, args[1], "SLOWLOG"))
+		return
+	}
 	if len(args) == 3 {
 		var ok bool
 		if n, ok = command.ParseInt(args[2]); !ok || n < -1 {

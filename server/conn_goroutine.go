@@ -103,8 +103,8 @@ func (n *Network) serveGo(nc net.Conn, info listenerInfo) {
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
 		loopback = a.IP.IsLoopback()
 	}
-	if tc, ok := nc.(*net.TCPConn); ok && n.cfg.Listen.KeepAlive > 0 {
-		d := n.cfg.Listen.KeepAlive
+	if tc, ok := nc.(*net.TCPConn); ok && n.keepAlive.Load() > 0 {
+		d := time.Duration(n.keepAlive.Load())
 		// An error means that the peer has gone; the handshake or the first read tells.
 		_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: d, Interval: max(d/3, time.Second), Count: 3})
 	}

@@ -392,6 +392,11 @@ func infoHoldfast(i *infoWriter) {
 	i.field("log_first_offset", int64(st.First))
 	i.field("log_durable_offset", int64(st.Durable))
 	i.field("log_end_offset", int64(st.End))
+	i.field("log_syncs", st.Log.Syncs)
+	i.field("log_sync_usec_avg", st.Log.SyncTime.Microseconds()/max(1, st.Log.Syncs))
+	i.field("log_sync_usec_max", st.Log.SyncMax.Microseconds())
+	i.field("log_appends", st.Log.Appends)
+	i.field("log_size_on_disk", st.Log.DiskSize)
 	i.field("checkpoint_offset", int64(st.Checkpoint.Offset))
 	i.flag("checkpoint_running", st.Checkpoint.Running)
 	i.field("checkpoint_last_ms", st.Checkpoint.Took.Milliseconds())
@@ -411,6 +416,7 @@ func infoHoldfast(i *infoWriter) {
 	i.field("unloaded_keys", st.Unloaded)
 	i.field("back_pressure_waits", st.BackPressure)
 	i.field("executor_max_hold_usec", st.MaxHold.Microseconds())
+	i.flag("preload_in_progress", st.Preloading)
 	i.flag("disk_full", st.DiskFull)
 }
 

@@ -28,8 +28,7 @@ type ListenConfig struct {
 	UnixSocket string
 	UnixPerm   os.FileMode
 
-	Backlog   int           // of listen(2); 511 if 0. The kernel caps it at somaxconn.
-	KeepAlive time.Duration // 0: no TCP keep-alive
+	Backlog int // of listen(2); 511 if 0. The kernel caps it at somaxconn.
 }
 
 // listenerInfo is what a connection inherits from its listener.

@@ -38,6 +38,7 @@ type NetworkConfig struct {
 
 	MaxClients   int           // 10000 if 0
 	IdleTimeout  time.Duration // 0: none
+	KeepAlive    time.Duration // of TCP connections; 0: none
 	MaxBulk      int64         // proto-max-bulk-len, bytes; 512 MiB if 0
 	MaxBuffer    int64         // client-query-buffer-limit, bytes; 1 GiB if 0
 	OutputLimits [numClasses]OutputLimit
@@ -78,6 +79,7 @@ type Network struct {
 	closing     atomic.Bool
 	maxClients  atomic.Int64
 	idleTimeout atomic.Int64
+	keepAlive   atomic.Int64 // of new connections, ns; 0: none
 	maxBulk     atomic.Int64
 	maxBuffer   atomic.Int64
 	limits      atomic.Pointer[[numClasses]OutputLimit]
@@ -117,6 +119,7 @@ func NewNetwork(cfg NetworkConfig) *Network {
 	n.conns.m = make(map[uint64]*Conn)
 	n.goGates.init()
 	n.SetMaxClients(cfg.MaxClients)
+	n.SetKeepAlive(cfg.KeepAlive)
 	n.SetIdleTimeout(cfg.IdleTimeout)
 	n.SetInputLimits(cfg.MaxBulk, cfg.MaxBuffer)
 	n.SetOutputLimits(cfg.OutputLimits)
@@ -219,6 +222,7 @@ func (n *Network) setPaused(v bool) {
 
 // Setters for what CONFIG SET changes. New input limits reach each connection at its next command.
 func (n *Network) SetMaxClients(v int)            { n.maxClients.Store(int64(v)) }
+func (n *Network) SetKeepAlive(d time.Duration)   { n.keepAlive.Store(int64(d)) } // of connections accepted from now on
 func (n *Network) SetIdleTimeout(d time.Duration) { n.idleTimeout.Store(int64(d)) }
 func (n *Network) SetInputLimits(maxBulk, maxBuffer int64) {
 	n.maxBulk.Store(maxBulk)

@@ -94,7 +94,8 @@ func startTestNet(t *testing.T, change func(*NetworkConfig)) *testNet {
 	t.Helper()
 	n := &testNet{t: t, handlers: make(chan *scriptHandler, 1000), release: make(chan struct{})}
 	cfg := NetworkConfig{
-		Listen:       ListenConfig{Bind: []string{"127.0.0.1"}, Port: -1, KeepAlive: time.Minute},
+		Listen:       ListenConfig{Bind: []string{"127.0.0.1"}, Port: -1},
+		KeepAlive:    time.Minute,
 		OutputLimits: DefaultOutputLimits(),
 		BatchEnd:     func() { n.batches.Add(1) },
 	}

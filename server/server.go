@@ -193,6 +193,7 @@ func (s *Server) engineOptions(log hclog.Logger) engine.Options {
 		Dir: s.cfg.Text("dir"), Logger: log, Fsync: fsyncPolicies[s.cfg.Text("appendfsync")],
 		Databases: s.databases, Limits: &limits, Command: &conf,
 		MaxMemory:          s.cfg.Int("maxmemory"),
+		NoPreload:          !s.cfg.Bool("preload-on-start"),
 		CheckpointLogBytes: s.cfg.Int("checkpoint-log-bytes"),
 		CheckpointInterval: s.checkpointInterval(),
 		DirtyBytes:         s.cfg.Int("dirty-bytes-limit"),
@@ -233,7 +234,7 @@ func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
 	l := ListenConfig{
 		Bind: s.cfg.Words("bind"), Port: int(s.cfg.Int("port")), TLSPort: int(s.cfg.Int("tls-port")),
 		UnixSocket: s.cfg.Text("unixsocket"), UnixPerm: os.FileMode(s.cfg.Int("unixsocketperm")),
-		Backlog: int(s.cfg.Int("tcp-backlog")), KeepAlive: time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second,
+		Backlog: int(s.cfg.Int("tcp-backlog")),
 	}
 	if s.anyPort {
 		l.Port = -1
@@ -246,7 +247,8 @@ func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
 		Listen: l, Logger: log, Loops: int(s.cfg.Int("io-threads")), Accept: s.newSession, BatchEnd: s.batchEnd,
 		ProtectedMode: func() bool { return s.cfg.Bool("protected-mode") && *s.password.Load() == "" },
 		MaxClients:    int(s.cfg.Int("maxclients")), IdleTimeout: time.Duration(s.cfg.Int("timeout")) * time.Second,
-		MaxBulk: s.cfg.Int("proto-max-bulk-len"), MaxBuffer: s.cfg.Int("client-query-buffer-limit"),
+		KeepAlive: time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second,
+		MaxBulk:   s.cfg.Int("proto-max-bulk-len"), MaxBuffer: s.cfg.Int("client-query-buffer-limit"),
 		OutputLimits: s.outputLimits(),
 	}
 }
@@ -266,6 +268,7 @@ func (s *Server) applyNetwork() error {
 	pass := s.cfg.Text("requirepass")
 	s.password.Store(&pass)
 	s.network.SetMaxClients(int(s.cfg.Int("maxclients")))
+	s.network.SetKeepAlive(time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second)
 	s.network.SetIdleTimeout(time.Duration(s.cfg.Int("timeout")) * time.Second)
 	s.network.SetInputLimits(s.cfg.Int("proto-max-bulk-len"), s.cfg.Int("client-query-buffer-limit"))
 	s.network.SetOutputLimits(s.outputLimits())

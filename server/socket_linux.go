@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,7 +45,7 @@ func joinHostPort(ip string, port int) string {
 // tuneTCP sets what every TCP connection gets. Errors mean that the peer has gone already; the next read tells.
 func (n *Network) tuneTCP(fd int) {
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	secs := int(n.cfg.Listen.KeepAlive.Seconds())
+	secs := int(time.Duration(n.keepAlive.Load()).Seconds())
 	if secs <= 0 {
 		return
 	}

@@ -66,6 +66,8 @@ type Options struct {
 	OnDurable func(wal.Offset)
 	// OnFailure is called once when the log has failed for good (A2).
 	OnFailure func(error)
+	// NoPreload leaves keys in the store until they are named, instead of reading them all once the engine is open.
+	NoPreload bool
 	// Manual leaves out the background goroutines: tests drive checkpoints and the janitor themselves.
 	Manual bool
 
@@ -133,6 +135,7 @@ type Engine struct {
 	refuse       atomic.Pointer[string]
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
 	activeExpire atomic.Bool
+	preloading   atomic.Bool // keys are being read into memory after the start
 
 	check checkpointer
 	disk  diskGuard
@@ -190,6 +193,11 @@ func Open(o Options) (*Engine, error) {
 		e.wg.Add(2)
 		go e.check.run(ctx)
 		go e.janitor(ctx)
+		if !o.NoPreload {
+			e.wg.Add(1)
+			e.preloading.Store(true)
+			go e.preload(ctx)
+		}
 	}
 	return e, nil
 }

@@ -44,12 +44,14 @@ type Stats struct {
 	Log                 wal.Metrics
 	Store               snapshot.Metrics
 	DiskFull            bool
+	Preloading          bool // keys are being read into memory after the start
 }
 
 // Stats gathers figures.
 func (e *Engine) Stats() Stats {
 	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(), Store: e.store.Metrics(),
-		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.full.Load()}
+		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.full.Load(),
+		Preloading: e.preloading.Load()}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.ks.NumDBs() {

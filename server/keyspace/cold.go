@@ -407,6 +407,9 @@ func (db *DB) Phys() uint32 { return db.phys }
 // HasCold tells whether the store may have keys with an expiry that are not in memory.
 func (db *DB) HasColdExpires() bool { return db.coldExpires > 0 }
 
+// Key returns the key of the load.
+func (l *Loading) Key() []byte { return l.key }
+
 // Failed tells whether Read met an error.
 func (l *Loading) Failed() bool { return l.err != nil }
 

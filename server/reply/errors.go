@@ -20,6 +20,8 @@ const (
 	WrongArityF     = "ERR wrong number of arguments for '%s' command"
 	// SubcommandSyntaxF takes the subcommand as the client wrote it and the command's name in upper case.
 	SubcommandSyntaxF = "ERR unknown subcommand or wrong number of arguments for '%.128s'. Try %s HELP."
+	// UnknownSubcommandOrArityF takes the subcommand as the client wrote it and the command's name in upper case.
+	UnknownSubcommandOrArityF = "ERR unknown subcommand or wrong number of arguments for '%.128s'. Try %s HELP."
 	// UnknownSubcommandF takes the subcommand as the client wrote it and the command's name in upper case.
 	UnknownSubcommandF = "ERR unknown subcommand '%.128s'. Try %s HELP."
 	// UnknownCommandF takes the command as the client wrote it and its arguments, each in quotes and followed by a space.

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"context"
+	"runtime"
+
+	"github.com/holdfast-db/holdfast/server/keyspace"
+)
+
+// A server answers as soon as the log is replayed, when nearly all keys are still cold: a command that names one waits for a
+// read of the store. Preloading reads them all behind the clients' backs, in the order of the rows, which is some ten times
+// cheaper than one by one, until everything is resident or the budget is nearly used up. What it installs is clean, so it
+// may be unloaded again at any time (K2).
+
+const (
+	// preloadRows is how many names of keys are read at once.
+	preloadRows = 4096
+	// preloadBatch is how many keys are read at once, and for each hold of the lock: about 100 µs.
+	preloadBatch = 128
+	// preloadTries is how often keys are read again because a checkpoint was settled meanwhile, before they are left to
+	// whoever names them.
+	preloadTries = 3
+)
+
+// preload brings cold keys into memory. It ends when it is done, or with ctx.
+func (e *Engine) preload(ctx context.Context) {
+	defer e.wg.Done()
+	defer e.preloading.Store(false)
+	start, total := e.now(), int64(0)
+	for i := range e.ks.NumDBs() {
+		n, err := e.preloadDB(ctx, i)
+		total += n
+		if err != nil {
+			e.logger.Warn("loading keys into memory ended early, they are read when they are named", "error", err, "keys", total)
+			return
+		}
+	}
+	if total > 0 {
+		e.logger.Info("keys loaded into memory", "keys", total, "elapsed-ms", e.now().Sub(start).Milliseconds())
+	}
+}
+
+func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err error) {
+	var phys uint32
+	cold := 0
+	e.politely(func() {
+		db := e.ks.DB(index)
+		phys, cold = db.Phys(), db.Cold()
+	})
+	if cold == 0 {
+		return 0, nil
+	}
+	next, end := keyspace.MainRange(phys)
+	for {
+		keys, last, err := e.mainKeys(next, end)
+		if err != nil || len(keys) == 0 {
+			return loaded, err
+		}
+		for try := 0; len(keys) > 0 && try < preloadTries; try++ {
+			if err := ctx.Err(); err != nil {
+				return loaded, nil
+			}
+			n, again, full := e.preloadKeys(index, phys, keys)
+			loaded += n
+			if full {
+				return loaded, nil
+			}
+			keys = again
+		}
+		next = append(last, 0)
+	}
+}
+
+// mainKeys returns the next keys of a database, in the order of their rows, and the last one's row.
+func (e *Engine) mainKeys(from, end []byte) (keys [][]byte, last []byte, err error) {
+	it, err := e.store.NewIter(from, end)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []byte
+	var ends []int
+	for ok := it.First(); ok && len(ends) < preloadRows; ok = it.Next() {
+		_, _, _, key, valid := keyspace.ParseMainKey(it.Key())
+		if !valid {
+			continue // a damaged store; whoever reads that row is told
+		}
+		names = append(names, key...)
+		ends = append(ends, len(names))
+		last = append(last[:0], it.Key()...)
+	}
+	if err := it.Close(); err != nil {
+		return nil, nil, err
+	}
+	pos := 0
+	for _, end := range ends {
+		keys = append(keys, names[pos:end:end])
+		pos = end
+	}
+	return keys, last, nil
+}
+
+// preloadKeys loads those of keys that are cold, a batch after the other, so that no more than a batch is read and not yet
+// accounted for. again are those that a checkpoint came in between; full says that there is no room for more, or that the
+// database is not what it was.
+func (e *Engine) preloadKeys(index int, phys uint32, keys [][]byte) (loaded int64, again [][]byte, full bool) {
+	var loads []*keyspace.Loading
+	for len(keys) > 0 {
+		n := min(preloadBatch, len(keys))
+		loads = loads[:0]
+		e.politely(func() {
+			db := e.ks.DB(index)
+			full = db.Phys() != phys || db.Cold() == 0 || e.preloadFull()
+			for _, key := range keys[:n] {
+				if !full && db.Residency(key) == keyspace.Cold {
+					loads = append(loads, db.BeginLoad(key))
+				}
+			}
+		})
+		if full {
+			return loaded, nil, true
+		}
+		keys = keys[n:]
+		// Its iterator must not be older than the loads: they have noted which checkpoint was settled last.
+		rows := walkStore{rowStore: e.rows}
+		for _, l := range loads {
+			_ = l.Read(&rows, e.opts.Limits) // kept in l; Failed tells
+		}
+		rows.close()
+		e.politely(func() {
+			for _, l := range loads {
+				if l.Failed() {
+					continue // whoever names the key is told
+				}
+				o, ok := l.Install()
+				switch {
+				case !ok:
+					again = append(again, l.Key())
+				case o != nil:
+					l.Unpin(o)
+					loaded++
+				}
+			}
+		})
+	}
+	return loaded, again, false
+}
+
+// preloadFull tells whether memory is nearly used up: the rest is left to what clients ask for. REQUIRES: the lock.
+func (e *Engine) preloadFull() bool {
+	budget := e.limits.MaxMemory.Load()
+	return budget > 0 && e.ks.Used() > budget/10*9
+}
+
+// politely runs fn under the executor lock, but lets sessions go first.
+func (e *Engine) politely(fn func()) {
+	for range stepBackMax {
+		if e.wanted.Load() == 0 {
+			break
+		}
+		runtime.Gosched()
+	}
+	e.mu.Lock()
+	fn()
+	e.mu.Unlock()
+	if e.opts.between != nil {
+		e.opts.between()
+	}
+}

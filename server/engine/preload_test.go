@@ -1,0 +1,133 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+)
+
+func fillForPreload(e *Engine) {
+	cl := e.NewClient()
+	for i := range 3000 {
+		do(e, cl, "SET", fmt.Sprint("s", i), fmt.Sprint("value of ", i))
+	}
+	for i := range 300 {
+		do(e, cl, "HSET", "big", fmt.Sprint("f", i), "a value that is long enough to make the hash big")
+		do(e, cl, "RPUSH", "list", fmt.Sprint(i))
+		do(e, cl, "ZADD", fmt.Sprint("z", i%7), fmt.Sprint(i), fmt.Sprint("m", i))
+	}
+	do(e, cl, "SET", "expires", "x", "PX", "100000")
+	cl.DB = 3
+	for i := range 500 {
+		do(e, cl, "SADD", fmt.Sprint("set", i%50), fmt.Sprint(i))
+	}
+}
+
+func (e *Engine) preloadNow() {
+	e.wg.Add(1)
+	e.preload(context.Background())
+}
+
+func TestPreload(t *testing.T) {
+	ctx := context.Background()
+	fs, c := vfs.NewMem(), &clock{ms: 1_700_000_000_000}
+	e := mustOpen(t, testOptions(fs, c))
+	fillForPreload(e)
+	require.NoError(t, e.Checkpoint(ctx))
+	want := e.Digest()
+	require.NoError(t, e.Close(ctx))
+
+	e = mustOpen(t, testOptions(fs, c))
+	require.Positive(t, e.DB(0).Cold())
+	require.Positive(t, e.DB(3).Cold())
+	e.preloadNow()
+	require.Zero(t, e.DB(0).Cold())
+	require.Zero(t, e.DB(3).Cold())
+	require.Equal(t, want, e.Digest())
+	require.NoError(t, e.Close(ctx))
+
+	// A budget ends it early, and nothing is lost by that.
+	o := testOptions(fs, c)
+	o.MaxMemory = 200 << 10
+	e = mustOpen(t, o)
+	e.preloadNow()
+	require.Positive(t, e.DB(0).Cold())
+	require.LessOrEqual(t, e.Stats().UsedBytes, o.MaxMemory)
+	require.Equal(t, want, e.Digest())
+	require.NoError(t, e.Close(ctx))
+}
+
+// TestPreloadBesideWrites changes keys, writes checkpoints and exchanges databases between any two holds of the lock by the
+// preload: what memory shows stays the same as without it.
+func TestPreloadBesideWrites(t *testing.T) {
+	ctx := context.Background()
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			c := &clock{ms: 1_700_000_000_000}
+			var digests [2][20]byte
+			for i, preload := range []bool{false, true} {
+				fs := vfs.NewMem()
+				e := mustOpen(t, testOptions(fs, c))
+				fillForPreload(e)
+				require.NoError(t, e.Checkpoint(ctx))
+				require.NoError(t, e.Close(ctx))
+				r := rand.New(rand.NewPCG(seed, 0))
+				o := testOptions(fs, c)
+				var cl *Client
+				steps := 60
+				step := func() {
+					if steps--; steps < 0 {
+						return
+					}
+					key := fmt.Sprint("s", r.IntN(4000))
+					switch r.IntN(8) {
+					case 0:
+						do(e, cl, "DEL", key)
+					case 1, 2:
+						do(e, cl, "SET", key, fmt.Sprint("new ", steps))
+					case 3:
+						do(e, cl, "HSET", "big", fmt.Sprint("f", r.IntN(400)), "changed")
+					case 4:
+						require.NoError(t, e.Checkpoint(ctx))
+					case 5:
+						e.UnloadAll()
+					case 6:
+						do(e, cl, "APPEND", key, "+")
+					case 7:
+						if r.IntN(6) == 0 {
+							do(e, cl, "SWAPDB", "0", "3")
+						}
+					}
+				}
+				inside := false
+				o.between = func() {
+					if preload && !inside {
+						inside = true
+						step()
+						inside = false
+					}
+				}
+				e = mustOpen(t, o)
+				cl = e.NewClient()
+				if preload {
+					e.preloadNow()
+				}
+				for steps > 0 {
+					inside = true
+					step()
+					inside = false
+				}
+				digests[i] = e.Digest()
+				require.NoError(t, e.Close(ctx))
+				e = mustOpen(t, testOptions(fs, c))
+				require.Equal(t, digests[i], e.Digest())
+				require.NoError(t, e.Close(ctx))
+			}
+			require.Equal(t, digests[0], digests[1])
+		})
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,35 +75,8 @@ func (p *process) prepare() error {
 	return nil
 }
 
-// gcPercent trades processor for memory: at Go's 100 as much garbage as live data may lie about, at 50 half of that, for
-// about a tenth more work of the collector under a load of writes. GOGC overrides it.
-const gcPercent = 50
-
-// memorySlack is what the Go heap may take in bytes beside a memory budget: connections, what is being decoded and written,
-// garbage. The caches and memtables of the stores lie outside of the Go heap, some 100 MiB more.
-const memorySlack = 96 << 20
-
-// recoveryGCPercent applies while the log is replayed: the heap only grows then, and collecting it again and again on the way
-// would find little.
-const recoveryGCPercent = 200
-
-// setGCPercent tells the garbage collector how much garbage may lie about.
-func setGCPercent(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
-}
-
-// limitMemory tells the garbage collector what the process may take.
-func (p *process) limitMemory() {
-	if budget := p.cfg.Int("maxmemory"); budget > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(budget + memorySlack)
-	}
-}
-
 func (p *process) run() int {
 	p.limitMemory()
-	setGCPercent(recoveryGCPercent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(signals)
@@ -116,7 +88,9 @@ func (p *process) run() int {
 		fmt.Fprintln(p.stderr, "holdfast: "+startError(p.cfg, err))
 		return 1
 	}
-	setGCPercent(gcPercent)
+	pacing, stopPacing := context.WithCancel(context.Background())
+	defer stopPacing()
+	go paceGarbage(pacing)
 	if err := p.writePid(); err != nil {
 		p.log.Warn("pid file not written", "error", err)
 	}

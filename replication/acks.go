@@ -119,9 +119,12 @@ func (p *Primary) acked(l *link, ack, fack wal.Offset) {
 		l.heard = true
 		close(l.first)
 	}
-	p.movePinLocked(l)
+	full := l.fullSync && l.state == StateOnline
 	p.wakeLocked()
 	p.mu.Unlock()
+	if full {
+		p.movePin(l, ack)
+	}
 	if p.o.OnAck != nil {
 		p.o.OnAck()
 	}

@@ -396,6 +396,7 @@ func infoHoldfast(i *infoWriter) {
 	i.field("log_sync_usec_avg", st.Log.SyncTime.Microseconds()/max(1, st.Log.Syncs))
 	i.field("log_sync_usec_max", st.Log.SyncMax.Microseconds())
 	i.field("log_appends", st.Log.Appends)
+	i.field("log_stalls", st.Log.Stalls)
 	i.field("log_size_on_disk", st.Log.DiskSize)
 	i.field("checkpoint_offset", int64(st.Checkpoint.Offset))
 	i.flag("checkpoint_running", st.Checkpoint.Running)

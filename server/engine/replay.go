@@ -94,7 +94,7 @@ func (e *ReplayError) Unwrap() error { return e.Err }
 
 // replayWindow is how many bytes of the log are looked at together: the more keys are read at once, the denser they lie in
 // the store, and the more its reads become a walk. A memory budget makes it smaller, since all of them are resident.
-const replayWindow = 32 << 20
+const replayWindow = 128 << 20
 
 // errCut says that a record goes beyond the offset up to which the log is applied.
 var errCut = errors.New("record is cut off")

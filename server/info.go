@@ -407,6 +407,7 @@ func infoHoldfast(i *infoWriter) {
 	i.field("checkpoint_last_frozen_objects", st.Checkpoint.Frozen.Objects)
 	i.field("checkpoint_last_frozen_bytes", st.Checkpoint.Frozen.Bytes)
 	i.field("checkpoint_max_hold_usec", st.Checkpoint.MaxHold.Microseconds())
+	i.field("checkpoint_max_hold_step", st.Checkpoint.MaxStep)
 	i.field("checkpoint_failures", st.Checkpoint.Failed)
 	i.field("resident_keys", resident)
 	i.field("resident_bytes", st.UsedBytes)

@@ -55,6 +55,7 @@ type CheckpointInfo struct {
 	Bytes   int64
 	Frozen  keyspace.FreezeStats
 	MaxHold time.Duration // longest hold of the executor lock
+	MaxStep string        // and what for
 	Err     error         // of the newest one; nil if it succeeded
 	Count   int64
 	Failed  int64
@@ -135,7 +136,7 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 
 	c.mu.Lock()
 	i := &c.mu.info
-	i.Running, i.Err, i.MaxHold = false, err, p.maxHold
+	i.Running, i.Err, i.MaxHold, i.MaxStep = false, err, p.maxHold, p.maxStep
 	if err == nil {
 		i.Offset, i.End, i.Took = p.at, e.now(), e.now().Sub(start)
 		i.Objects, i.Rows, i.Bytes, i.Frozen = p.objects, p.rows, p.bytes, p.frozen
@@ -162,6 +163,7 @@ type checkpointPass struct {
 	e       *Engine
 	at      wal.Offset
 	maxHold time.Duration
+	maxStep string
 	objects int64
 	rows    int64
 	bytes   int64
@@ -172,7 +174,7 @@ type checkpointPass struct {
 //
 // A mutex favours whoever has just let go of it, and that is the checkpointer, thousands of times in a row: so it steps
 // back while a session wants the lock, or each slice of a pipeline would wait for the mutex's millisecond of patience.
-func (p *checkpointPass) locked(fn func()) {
+func (p *checkpointPass) locked(step string, fn func()) {
 	for range stepBackMax {
 		if p.e.wanted.Load() == 0 {
 			break
@@ -184,7 +186,9 @@ func (p *checkpointPass) locked(fn func()) {
 	fn()
 	d := p.e.now().Sub(start)
 	p.e.mu.Unlock()
-	p.maxHold = max(p.maxHold, d)
+	if d > p.maxHold {
+		p.maxHold, p.maxStep = d, step
+	}
 	if p.e.opts.between != nil {
 		p.e.opts.between()
 	}
@@ -194,7 +198,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 	e := p.e
 	var h *keyspace.Handover
 	var selected int
-	p.locked(func() {
+	p.locked("hand-over", func() {
 		e.commit()
 		if e.logEnd == e.store.Meta().C && !e.ks.AnyDirty() {
 			return
@@ -212,7 +216,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		return nil // nothing has changed
 	}
 	if err := p.write(ctx, h, selected); err != nil {
-		p.locked(func() {
+		p.locked("give-back", func() {
 			e.ks.GiveBack(h)
 			e.checkpointAt = e.store.Meta().C
 		})
@@ -220,7 +224,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 	}
 	p.settle(h)
 	e.logger.Info("checkpoint finished", "offset", int64(p.at), "objects", p.objects, "rows", p.rows,
-		"size-bytes", p.bytes, "frozen-objects", p.frozen.Objects, "frozen-bytes", p.frozen.Bytes, "max-hold-us", p.maxHold.Microseconds())
+		"size-bytes", p.bytes, "frozen-objects", p.frozen.Objects, "frozen-bytes", p.frozen.Bytes, "max-hold-us", p.maxHold.Microseconds(), "max-hold-step", p.maxStep)
 	return nil
 }
 
@@ -296,7 +300,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 				return err
 			}
 			n := min(e.batch(visitBatch), len(objs))
-			p.locked(func() { d.Visit(objs[:n], sink, &scratch) })
+			p.locked("rows", func() { d.Visit(objs[:n], sink, &scratch) })
 			objs = objs[n:]
 			if err := p.flushRows(ing, &batch); err != nil {
 				return err
@@ -314,13 +318,13 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 		return 1
 	})
 	for _, b := range bigs {
-		p.locked(b.rows.Prepare)
+		p.locked("elements", b.rows.Prepare)
 		b.rows.Sort()
 		for more := true; more; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p.locked(func() {
+			p.locked("elements", func() {
 				more = b.rows.Next(e.batch(bigBatch), func(sub string, val []byte, exists bool) {
 					scratch = keyspace.AppendElemKey(scratch[:0], b.phys, b.oid, []byte(sub))
 					if !exists {
@@ -359,7 +363,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 	for _, l := range h.Layout {
 		meta.DBs = append(meta.DBs, snapshot.DBMeta{Logical: l.Logical, Phys: l.Phys, Keys: l.Keys, Expires: l.Expires})
 	}
-	p.locked(func() { meta.NextOID = e.ks.NextOID() })
+	p.locked("identities", func() { meta.NextOID = e.ks.NextOID() })
 	p.bytes = ing.Size()
 	return ing.Commit(ctx, meta)
 }
@@ -405,7 +409,7 @@ func (p *checkpointPass) flushRows(ing *snapshot.Ingest, b *rowBatch) error {
 
 func (p *checkpointPass) settle(h *keyspace.Handover) {
 	e := p.e
-	p.locked(func() {
+	p.locked("settle", func() {
 		p.frozen = e.ks.FreezeStats
 		e.ks.BeginSettle()
 	})
@@ -413,12 +417,12 @@ func (p *checkpointPass) settle(h *keyspace.Handover) {
 		d := &h.DBs[i]
 		for objs := d.Objects; len(objs) > 0; {
 			n := min(e.batch(settleBatch), len(objs))
-			p.locked(func() { d.Settle(h, objs[:n]) })
+			p.locked("settle", func() { d.Settle(h, objs[:n]) })
 			objs = objs[n:]
 		}
 		d.Objects = nil
 	}
-	p.locked(e.ks.EndCheckpoint)
+	p.locked("end", e.ks.EndCheckpoint)
 }
 
 // --- back-pressure

@@ -18,6 +18,7 @@ import (
 	randv2 "math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -131,6 +132,7 @@ type Engine struct {
 		CheckpointInterval atomic.Int64
 	}
 	wanted       atomic.Int32 // sessions that wait for mu
+	oneCore      bool         // waiting for a lock by spinning would keep its holder from running
 	policy       atomic.Int32
 	refuse       atomic.Pointer[string]
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
@@ -162,6 +164,7 @@ func Open(o Options) (*Engine, error) {
 	e := &Engine{opts: o, table: command.NewTable(), logger: o.Logger.Named("engine"), now: o.Now, conf: *o.Command,
 		watched: map[string]map[*Client]bool{}, waiting: map[string][]*waiter{}, bufDB: -1, streamDB: -1}
 	e.rand = randv2.New(randv2.NewPCG(o.Seed, 0x9e3779b97f4a7c15))
+	e.oneCore = runtime.GOMAXPROCS(0) == 1
 	e.runID = e.newID()
 	e.policy.Store(int32(o.Fsync))
 	e.limits.MaxMemory.Store(o.MaxMemory)

@@ -45,7 +45,7 @@ func (u *upstream) load(v verdict) (err error) {
 	u.speak(newlines)
 	counted := &countingReader{src: src, u: u}
 	if err := ld.RDB(u.ctx, counted); err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+		return fmt.Errorf("snapshot: %w", errors.Join(counted.err, err))
 	}
 	if n, err := io.Copy(io.Discard, counted); err != nil || n > 0 {
 		return errors.Join(err, fmt.Errorf("%w: %d bytes behind the end of the snapshot", errProtocol, n))
@@ -119,15 +119,20 @@ func (u *upstream) snapshot() (src io.Reader, marked bool, err error) {
 	return &sizedReader{in: u.in, left: n}, false, nil
 }
 
-// countingReader counts what is read of a snapshot.
+// countingReader counts what is read of a snapshot, and keeps the error that ended it: to the file's reader it is a damaged
+// file.
 type countingReader struct {
 	src io.Reader
 	u   *upstream
+	err error
 }
 
 func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.src.Read(b)
 	c.u.syncRead.Add(int64(n))
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
 	return n, err
 }
 
@@ -186,8 +191,10 @@ func (m *markReader) Read(b []byte) (int, error) {
 	}
 	if n == 0 {
 		m.end = true
-		_, err := m.in.Discard(len(m.mark))
-		return 0, errors.Join(err, io.EOF)
+		if _, err := m.in.Discard(len(m.mark)); err != nil {
+			return 0, err
+		}
+		return 0, io.EOF
 	}
 	n = copy(b, data[:n])
 	_, err = m.in.Discard(n)

@@ -113,10 +113,14 @@ func (u *upstream) speak(s speech) {
 // signal has the writer say what its mode says; at >= 0 answers a GETACK that stands at this offset in the stream.
 func (u *upstream) signal(at wal.Offset) {
 	u.mu.Lock()
+	mode := u.mu.mode
 	if at >= 0 {
 		u.mu.ack = max(u.mu.ack, at)
 	}
 	u.mu.Unlock()
+	if mode == silent {
+		return
+	}
 	select {
 	case u.wake <- struct{}{}:
 	default:

@@ -38,6 +38,18 @@ func (e *Engine) janitor(ctx context.Context) {
 	}
 }
 
+// quietCheckpoint is the pause after which a quarter of the log that else starts a checkpoint is enough: where writes come
+// slowly, time is there to keep the next recovery short.
+const quietCheckpoint = 5 * time.Second
+
+func (e *Engine) sinceCheckpoint() time.Duration {
+	i := e.LastCheckpoint()
+	if i.Running {
+		return 0
+	}
+	return e.now().Sub(i.End)
+}
+
 // Tick does one round of the janitor's work; tests call it themselves.
 func (e *Engine) Tick(ctx context.Context) {
 	e.expireCycle(ctx)
@@ -46,8 +58,9 @@ func (e *Engine) Tick(ctx context.Context) {
 	if e.limits.CheckpointInterval.Load() > 0 {
 		e.mu.Lock()
 		dirty, _ := e.ks.Dirty()
+		grown := int64(e.logEnd - e.checkpointAt)
 		e.mu.Unlock()
-		if dirty > e.dirtyLimit()/2 {
+		if dirty > e.dirtyLimit()/2 || grown > e.limits.CheckpointLogBytes.Load()/4 && e.sinceCheckpoint() > quietCheckpoint {
 			e.askCheckpoint()
 		}
 	}

@@ -52,7 +52,7 @@ func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err er
 	}
 	next, end := keyspace.MainRange(phys)
 	for {
-		keys, last, err := e.mainKeys(next, end)
+		keys, last, err := e.mainKeys(next, end, preloadRows)
 		if err != nil || len(keys) == 0 {
 			return loaded, err
 		}
@@ -71,15 +71,15 @@ func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err er
 	}
 }
 
-// mainKeys returns the next keys of a database, in the order of their rows, and the last one's row.
-func (e *Engine) mainKeys(from, end []byte) (keys [][]byte, last []byte, err error) {
+// mainKeys returns the next keys of a database, at most so many, in the order of their rows, and the last one's row.
+func (e *Engine) mainKeys(from, end []byte, most int) (keys [][]byte, last []byte, err error) {
 	it, err := e.store.NewIter(from, end)
 	if err != nil {
 		return nil, nil, err
 	}
 	var names []byte
 	var ends []int
-	for ok := it.First(); ok && len(ends) < preloadRows; ok = it.Next() {
+	for ok := it.First(); ok && len(ends) < most; ok = it.Next() {
 		_, _, _, key, valid := keyspace.ParseMainKey(it.Key())
 		if !valid {
 			continue // a damaged store; whoever reads that row is told

@@ -76,6 +76,10 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 		if len(loads) == 0 {
 			return nil
 		}
+		around, err := e.readAround(loads[0])
+		if err != nil {
+			return err
+		}
 		for _, l := range loads {
 			if err := l.Read(e.rows, e.opts.Limits); err != nil {
 				return err
@@ -88,9 +92,50 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 				cl.pinned = append(cl.pinned, pin{l, o})
 			}
 		}
+		for _, l := range around {
+			if l.Failed() {
+				continue // whoever names the key is told
+			}
+			if o, ok := l.Install(); ok && o != nil {
+				l.Unpin(o)
+			}
+		}
 		e.unload(unloadBurst)
 		e.Unlock()
 	}
+}
+
+// aroundRows is how many keys behind a cold one are read with it, as long as there is room: the block that has them must be
+// read and decoded anyway, and that is most of the work.
+const aroundRows = 64
+
+// readAround reads the cold keys that follow l in the store, so that a server that has just started is warm after a
+// fraction of its keys have been named.
+func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading, err error) {
+	if budget := e.limits.MaxMemory.Load(); budget > 0 || e.opts.NoPreload || e.opts.Manual {
+		return nil, nil // what is not asked for would take the place of what is
+	}
+	phys, row := l.Row()
+	_, end := keyspace.MainRange(phys)
+	keys, _, err := e.mainKeys(append(row, 0), end, aroundRows)
+	if err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	e.Lock()
+	if db := l.DB(); db.Phys() == phys {
+		for _, key := range keys {
+			if db.Residency(key) == keyspace.Cold {
+				around = append(around, db.BeginLoad(key))
+			}
+		}
+	}
+	e.Unlock()
+	rows := walkStore{rowStore: e.rows}
+	defer rows.close()
+	for _, l := range around {
+		_ = l.Read(&rows, e.opts.Limits) // kept in l; Failed tells
+	}
+	return around, nil
 }
 
 // unpin releases what Warm has pinned for cl. REQUIRES: the lock.

@@ -407,6 +407,11 @@ func (db *DB) Phys() uint32 { return db.phys }
 // HasCold tells whether the store may have keys with an expiry that are not in memory.
 func (db *DB) HasColdExpires() bool { return db.coldExpires > 0 }
 
+// Row returns the physical database of the load and the key of its main row.
+func (l *Loading) Row() (phys uint32, row []byte) {
+	return l.phys, AppendMainKey(nil, l.phys, l.slot, l.hash, l.key)
+}
+
 // Key returns the key of the load.
 func (l *Loading) Key() []byte { return l.key }
 

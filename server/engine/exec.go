@@ -52,8 +52,8 @@ type Queued struct {
 // Lock takes the executor lock.
 func (e *Engine) Lock() {
 	if !e.mu.TryLock() {
-		e.wanted.Add(1)
-		if !e.spin() {
+		// One spins, the others sleep: among many they would only keep each other from running.
+		if e.wanted.Add(1) > 1 || !e.spin() {
 			e.mu.Lock()
 		}
 		e.wanted.Add(-1)

@@ -137,6 +137,7 @@ type Engine struct {
 	refuse       atomic.Pointer[string]
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
 	activeExpire atomic.Bool
+	ripeSince    time.Time   // when the log passed a quarter of CheckpointLogBytes; of the janitor
 	preloading   atomic.Bool // keys are being read into memory after the start
 
 	check checkpointer

@@ -38,16 +38,21 @@ func (e *Engine) janitor(ctx context.Context) {
 	}
 }
 
-// quietCheckpoint is the pause after which a quarter of the log that else starts a checkpoint is enough: where writes come
-// slowly, time is there to keep the next recovery short.
-const quietCheckpoint = 5 * time.Second
+// ripeAfter is how long the log may stay above a quarter of the length that else starts a checkpoint. Where writes are few or
+// come in bursts, there is time to keep the next recovery short; not at once, since a burst is followed by reads.
+const ripeAfter = 3 * time.Second
 
-func (e *Engine) sinceCheckpoint() time.Duration {
-	i := e.LastCheckpoint()
-	if i.Running {
-		return 0
+// ripe tells whether a checkpoint should not wait for more, grown being the bytes of log since the last one.
+func (e *Engine) ripe(grown int64) bool {
+	if grown <= e.limits.CheckpointLogBytes.Load()/4 {
+		e.ripeSince = time.Time{}
+		return false
 	}
-	return e.now().Sub(i.End)
+	now := e.now()
+	if e.ripeSince.IsZero() {
+		e.ripeSince = now
+	}
+	return now.Sub(e.ripeSince) >= ripeAfter
 }
 
 // Tick does one round of the janitor's work; tests call it themselves.
@@ -60,7 +65,7 @@ func (e *Engine) Tick(ctx context.Context) {
 		dirty, _ := e.ks.Dirty()
 		grown := int64(e.logEnd - e.checkpointAt)
 		e.mu.Unlock()
-		if dirty > e.dirtyLimit()/2 || grown > e.limits.CheckpointLogBytes.Load()/4 && e.sinceCheckpoint() > quietCheckpoint {
+		if dirty > e.dirtyLimit()/2 || e.ripe(grown) {
 			e.askCheckpoint()
 		}
 	}

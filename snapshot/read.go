@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -91,6 +92,7 @@ func (i *Iter) Close() error { return readError(i.it.Close()) }
 // View is a consistent read of the store at one C. Later ingests do not show in it. While it is open, compactions keep
 // what it sees: a view costs disk, not memory.
 type View struct {
+	s    *Store
 	snap *pebble.Snapshot
 	meta Meta
 }
@@ -99,6 +101,9 @@ type View struct {
 func (s *Store) View() (*View, error) {
 	s.mu.Lock()
 	closed := s.mu.closed
+	if !closed {
+		s.mu.views++
+	}
 	s.mu.Unlock()
 	if closed {
 		return nil, ErrClosed
@@ -111,9 +116,41 @@ func (s *Store) View() (*View, error) {
 		m, err = decodeMeta(v)
 	}
 	if err != nil {
-		return nil, errors.Join(err, snap.Close())
+		err = errors.Join(err, snap.Close())
+		s.viewClosed()
+		return nil, err
 	}
-	return &View{snap, m}, nil
+	return &View{s, snap, m}, nil
+}
+
+func (s *Store) viewClosed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.views--; s.mu.views == 0 && s.mu.noViews != nil {
+		close(s.mu.noViews)
+		s.mu.noViews = nil
+	}
+}
+
+// WaitViews waits until no view is open. More may be opened meanwhile, and are waited for.
+func (s *Store) WaitViews(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		if s.mu.views == 0 {
+			s.mu.Unlock()
+			return nil
+		}
+		if s.mu.noViews == nil {
+			s.mu.noViews = make(chan struct{})
+		}
+		gone := s.mu.noViews
+		s.mu.Unlock()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Meta returns the meta row of the view.
@@ -125,5 +162,9 @@ func (v *View) Get(rowKey []byte) (val []byte, ok bool, err error) { return get(
 // NewIter is Store.NewIter at the view's C.
 func (v *View) NewIter(lower, upper []byte) (*Iter, error) { return newIter(v.snap, lower, upper) }
 
-// Close releases the view.
-func (v *View) Close() error { return v.snap.Close() }
+// Close releases the view. It is called once.
+func (v *View) Close() error {
+	err := v.snap.Close()
+	v.s.viewClosed()
+	return err
+}

@@ -94,6 +94,9 @@ type Store struct {
 		busy   bool // an Ingest is open
 		closed bool
 		seq    int // of tables in ingestDir
+		views  int // open
+		// noViews is closed when the last of them is; nil: nobody waits.
+		noViews chan struct{}
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 func Check(ctx context.Context, o Options, report func(line string)) error {
 	o.defaults()
 	e := &Engine{opts: o, table: command.NewTable(), logger: o.Logger.Named("check"), now: o.Now, conf: *o.Command,
-		watched: map[string]map[*Client]bool{}, waiting: map[string][]*waiter{}, bufDB: -1, streamDB: -1}
+		watched: map[string]map[*Client]bool{}, waiting: map[string][]*waiter{}, streamDB: -1}
 	e.disk.init(e)
 	e.disk.fs = o.FS
 	if _, err := o.FS.Stat(e.path(formatName)); err != nil {
@@ -50,7 +50,7 @@ func (e *Engine) checkAll(ctx context.Context, report func(line string)) (err er
 		return fmt.Errorf("snapshot store: %w", err)
 	}
 	defer func() { err = errors.Join(err, e.store.Close()) }()
-	e.rows = rowStore{e.store}
+	e.rows = rowStore{newStoreGate(e.store)}
 	m := e.store.Meta()
 
 	// Recovery itself checks S1: it starts at C, and a position inside a record does not parse.
@@ -72,7 +72,7 @@ func (e *Engine) checkAll(ctx context.Context, report func(line string)) (err er
 		return nil
 	}
 	full := &Engine{opts: e.opts, table: e.table, logger: e.logger, now: e.now, conf: e.conf, log: e.log,
-		watched: e.watched, waiting: e.waiting, bufDB: -1, streamDB: -1}
+		watched: e.watched, waiting: e.waiting, streamDB: -1}
 	full.newKeyspace()
 	if _, err := (&Replayer{e: full}).run(0, e.log.End()); err != nil {
 		return fmt.Errorf("S3: %w", err)

@@ -151,7 +151,7 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	if e.opts.RetainBytes > 0 || e.opts.RetainAge > 0 {
-		if err := e.log.Retain(p.at); err != nil {
+		if err := e.retain(p.at); err != nil {
 			e.logger.Warn("trimming the log failed", "error", err)
 		}
 	}
@@ -204,7 +204,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 			return
 		}
 		h = e.ks.HandOver()
-		p.at, selected = e.logEnd, max(e.streamDB, 0)
+		p.at, selected = e.logEnd, e.bufDB
 		e.checkpointAt = e.logEnd
 		select {
 		case <-e.check.wake: // whatever asked before this hand-over is served by it

@@ -337,21 +337,38 @@ func (e *Engine) writeTimeout(wt *waiter, w *reply.Writer) {
 	c.W = saved
 }
 
+// unblockAll ends the wait of all clients with an error. REQUIRES: the lock.
+func (e *Engine) unblockAll(text string) {
+	for len(e.waiting) > 0 {
+		for _, list := range e.waiting {
+			e.sendHome(list[0], func(rw *reply.Writer) { rw.Error(text) })
+			break
+		}
+	}
+}
+
+// sendHome ends a wait with what answer writes. REQUIRES: the lock.
+func (e *Engine) sendHome(wt *waiter, answer func(rw *reply.Writer)) {
+	var rw reply.Writer
+	rw.Reset(wt.proto)
+	answer(&rw)
+	wt.reply = rw.Bytes()
+	e.removeWaiter(wt)
+	close(wt.done)
+}
+
 // Unblock ends the wait of cl as a timeout, or with an error. It tells whether cl was waiting. REQUIRES: the lock.
 func (e *Engine) Unblock(cl *Client, withError bool) bool {
 	wt := cl.waiter
 	if wt == nil || wt.served {
 		return false
 	}
-	var rw reply.Writer
-	rw.Reset(wt.proto)
-	if withError {
-		rw.Error(reply.UnblockedByClient)
-	} else {
-		e.writeTimeout(wt, &rw)
-	}
-	wt.reply = rw.Bytes()
-	e.removeWaiter(wt)
-	close(wt.done)
+	e.sendHome(wt, func(rw *reply.Writer) {
+		if withError {
+			rw.Error(reply.UnblockedByClient)
+		} else {
+			e.writeTimeout(wt, rw)
+		}
+	})
 	return true
 }

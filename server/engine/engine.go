@@ -67,6 +67,9 @@ type Options struct {
 	OnDurable func(wal.Offset)
 	// OnFailure is called once when the log has failed for good (A2).
 	OnFailure func(error)
+	// Replica opens as a replica: no id is begun, the log goes on under the one that it had, and nothing but a stream enters
+	// it until Promote.
+	Replica bool
 	// NoPreload leaves keys in the store until they are named, instead of reading them all once the engine is open.
 	NoPreload bool
 	// Manual leaves out the background goroutines: tests drive checkpoints and the janitor themselves.
@@ -101,6 +104,11 @@ type Engine struct {
 	creating bool // the directory is new
 	runID    string
 
+	// streamMu: see replica.go. It comes before the checkpointer's lock and mu.
+	streamMu sync.Mutex
+	replica  atomic.Bool // changed under streamMu and mu
+	pins     pinSet
+
 	// mu is the executor lock. All fields down to the blank line are under it.
 	mu       sync.Mutex
 	ks       *keyspace.Keyspace
@@ -109,8 +117,8 @@ type Engine struct {
 	lockedAt time.Time
 	maxHold  holdMax
 	buf      []byte // effects of this hold
-	bufDB    int    // database of the stream at the start of buf; -1: none selected since this start
-	streamDB int    // database of the stream at the end of buf
+	bufDB    int    // database of the stream at the start of buf
+	streamDB int    // database of the stream at the end of buf; -1: no matter which, the next write selects
 	logEnd   wal.Offset
 	selects  [][]byte
 	inTxn    bool
@@ -159,11 +167,11 @@ const (
 // ErrLocked says that another process has the directory open.
 var ErrLocked = errors.New("engine: data directory is in use by another process")
 
-// Open recovers the data directory and begins a new replication id at the durable end (W3).
+// Open recovers the data directory and begins a new replication id at the durable end (W3), unless it opens a replica.
 func Open(o Options) (*Engine, error) {
 	o.defaults()
 	e := &Engine{opts: o, table: command.NewTable(), logger: o.Logger.Named("engine"), now: o.Now, conf: *o.Command,
-		watched: map[string]map[*Client]bool{}, waiting: map[string][]*waiter{}, bufDB: -1, streamDB: -1}
+		watched: map[string]map[*Client]bool{}, waiting: map[string][]*waiter{}, streamDB: -1}
 	e.rand = randv2.New(randv2.NewPCG(o.Seed, 0x9e3779b97f4a7c15))
 	e.oneCore = runtime.GOMAXPROCS(0) == 1
 	e.runID = e.newID()
@@ -173,6 +181,7 @@ func Open(o Options) (*Engine, error) {
 	e.limits.DirtyBytes.Store(o.DirtyBytes)
 	e.limits.CheckpointInterval.Store(int64(o.CheckpointInterval))
 	e.activeExpire.Store(true)
+	e.replica.Store(o.Replica)
 	e.disk.init(e)
 	if err := e.openDir(); err != nil {
 		return nil, err
@@ -183,8 +192,11 @@ func Open(o Options) (*Engine, error) {
 	if err := e.recover(wal.Offset(-1)); err != nil {
 		return nil, errors.Join(err, e.log.Close(), e.store.Close(), e.lock.Close())
 	}
-	if err := e.log.BeginID(e.newID()); err != nil {
-		return nil, errors.Join(err, e.log.Close(), e.store.Close(), e.lock.Close())
+	// A replica resumes under the id that it had. Without any it can ask for nothing but a full sync.
+	if !o.Replica || e.ReplID() == "" {
+		if err := e.log.BeginID(e.newID()); err != nil {
+			return nil, errors.Join(err, e.log.Close(), e.store.Close(), e.lock.Close())
+		}
 	}
 	if err := e.finishCreation(); err != nil {
 		return nil, errors.Join(err, e.log.Close(), e.store.Close(), e.lock.Close())
@@ -374,7 +386,7 @@ func (e *Engine) openStores() error {
 		return errors.Join(fmt.Errorf("snapshot store in %s: %w", e.path("snapshot"), err), log.Close())
 	}
 	e.log, e.store = log, store
-	e.rows = rowStore{store}
+	e.rows = rowStore{newStoreGate(store)}
 	return nil
 }
 
@@ -391,6 +403,8 @@ func (e *Engine) logFailed(err error) {
 // Close writes a last checkpoint and closes. It is idempotent and waits.
 func (e *Engine) Close(ctx context.Context) error {
 	e.closeOnce.Do(func() {
+		e.streamMu.Lock() // what comes from a primary ends first, and nothing begins
+		defer e.streamMu.Unlock()
 		var err error
 		if e.log.Err() == nil {
 			if err = e.log.Sync(ctx); err == nil && !e.opts.Manual {
@@ -412,19 +426,6 @@ func (e *Engine) release() error {
 	e.stop()
 	e.wg.Wait()
 	return errors.Join(e.log.Close(), e.store.Close(), e.lock.Close())
-}
-
-// rowStore gives the keyspace the store's rows.
-type rowStore struct{ s *snapshot.Store }
-
-func (r rowStore) Get(key []byte) ([]byte, bool, error) { return r.s.Get(key) }
-
-func (r rowStore) Iter(lo, hi []byte) (keyspace.RowIter, error) {
-	it, err := r.s.NewIter(lo, hi)
-	if err != nil {
-		return nil, err
-	}
-	return it, nil
 }
 
 // RunID returns the id of this run of the process, new at each start.

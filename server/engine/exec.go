@@ -119,13 +119,15 @@ func (e *Engine) commit() bool {
 	if len(e.buf) == 0 {
 		return false
 	}
-	e.logEnd = e.log.Append(e.buf, max(e.bufDB, 0), e.streamDB)
+	e.logEnd = e.log.Append(e.buf, e.bufDB, e.streamDB)
 	if cap(e.buf) > maxKeptBuffer {
 		e.buf = nil
 	} else {
 		e.buf = e.buf[:0]
 	}
-	e.bufDB = e.streamDB
+	if e.streamDB >= 0 {
+		e.bufDB = e.streamDB
+	}
 	if int64(e.logEnd)-int64(e.checkpointAt) >= e.limits.CheckpointLogBytes.Load() {
 		e.askCheckpoint()
 	}
@@ -150,6 +152,10 @@ func (e *Engine) Now() int64 { return e.ctx.Now }
 // Run executes one data command. REQUIRES: the lock.
 func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Writer) Status {
 	if spec.Flags&command.FlagWrite != 0 {
+		if e.replica.Load() {
+			w.Error(reply.ReadOnly)
+			return StatusDone
+		}
 		if e.refuse.Load() != nil {
 			w.Error(*e.refuse.Load())
 			return StatusDone
@@ -287,10 +293,10 @@ func (e *Engine) RunMulti(cl *Client, queue []Queued, w *reply.Writer) Status {
 		writes = writes || queue[i].Spec.Write()
 	}
 	if writes {
-		if msg := e.refuse.Load(); msg != nil {
+		if msg := e.WriteRefusal(); msg != "" {
 			e.Unwatch(cl)
 			e.unpin(cl)
-			w.Error("EXECABORT Transaction discarded because of: " + *msg)
+			w.Error("EXECABORT Transaction discarded because of: " + msg)
 			return StatusDone
 		}
 		if e.roomShort() {
@@ -334,6 +340,14 @@ func (e *Engine) RunMulti(cl *Client, queue []Queued, w *reply.Writer) Status {
 
 // refuseWrites makes writes fail with a message from now on; nil lets them through again.
 func (e *Engine) refuseWrites(msg *string) { e.refuse.Store(msg) }
+
+// WriteRefusal returns the error that a client's write gets now, "" if it is executed: that of a replica, or WriteError.
+func (e *Engine) WriteRefusal() string {
+	if e.replica.Load() {
+		return reply.ReadOnly
+	}
+	return e.WriteError()
+}
 
 // WriteError returns the error with which writes are refused now, "" if they are not.
 func (e *Engine) WriteError() string {

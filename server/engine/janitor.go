@@ -75,13 +75,17 @@ func (e *Engine) Tick(ctx context.Context) {
 func (e *Engine) SetActiveExpire(on bool) { e.activeExpire.Store(on) }
 
 func (e *Engine) expireCycle(ctx context.Context) {
-	if !e.activeExpire.Load() || e.refuse.Load() != nil {
+	if !e.activeExpire.Load() || e.refuse.Load() != nil || e.replica.Load() {
 		return
 	}
 	deadline := time.Now().Add(expireBudget) // a budget of work, not a matter of the data's clock
 	for more := true; more && ctx.Err() == nil && time.Now().Before(deadline); {
 		more = false
 		e.Lock()
+		if e.replica.Load() {
+			e.Unlock()
+			return
+		}
 		for i := range e.ks.NumDBs() {
 			db := e.ks.DB(i)
 			n := 0
@@ -172,7 +176,7 @@ func (e *Engine) expireCold(ctx context.Context) {
 			if !ok || o == nil {
 				continue
 			}
-			if at := o.ExpireAt(); o.Type() != keyspace.TypeNone && at != 0 && at <= e.ctx.Now {
+			if at := o.ExpireAt(); o.Type() != keyspace.TypeNone && at != 0 && at <= e.ctx.Now && !e.replica.Load() {
 				e.expire(l.DB(), o)
 			}
 			l.Unpin(o)

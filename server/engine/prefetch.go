@@ -7,7 +7,6 @@ import (
 
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/keyspace"
-	"github.com/holdfast-db/holdfast/snapshot"
 	"github.com/holdfast-db/holdfast/wal"
 )
 
@@ -19,6 +18,17 @@ const prefetchMin = 64
 // random reads in the order of the log becomes a walk. What it returns stays pinned until the piece has been applied.
 // Keys that it cannot know beforehand, or that could not be read, are read when they are needed.
 func (e *Engine) prefetch(data []byte, dbIndex int) []pin {
+	loads := e.coldLoads(data, dbIndex)
+	if len(loads) == 0 {
+		return nil
+	}
+	e.readAll(loads)
+	return install(loads)
+}
+
+// coldLoads begins the loads of the cold keys that a piece of the log names, in the order of the store's rows.
+// REQUIRES: the lock, or nobody else.
+func (e *Engine) coldLoads(data []byte, dbIndex int) []*keyspace.Loading {
 	if !e.anyCold() {
 		return nil
 	}
@@ -29,7 +39,7 @@ func (e *Engine) prefetch(data []byte, dbIndex int) []pin {
 			break // whoever applies it meets the same
 		}
 		data = data[n:]
-		if len(args) == 2 && string(args[0]) == "SELECT" {
+		if isSelect(args) {
 			if i, ok := command.ParseInt(args[1]); ok && i >= 0 && int(i) < e.ks.NumDBs() {
 				dbIndex = int(i)
 			}
@@ -55,8 +65,11 @@ func (e *Engine) prefetch(data []byte, dbIndex int) []pin {
 		}
 		return 0
 	})
-	loads = slices.CompactFunc(loads, (*keyspace.Loading).Same)
-	e.readAll(loads)
+	return slices.CompactFunc(loads, (*keyspace.Loading).Same)
+}
+
+// install puts in place what was read, and pins it. REQUIRES: the lock, or nobody else.
+func install(loads []*keyspace.Loading) []pin {
 	pins := make([]pin, 0, len(loads))
 	for _, l := range loads {
 		if l.Failed() {
@@ -96,7 +109,7 @@ const walkSteps = 8
 // own for each would ask every level of the store from its top.
 type walkStore struct {
 	rowStore
-	it  *snapshot.Iter
+	it  *gatedIter
 	err error
 }
 
@@ -106,7 +119,7 @@ func (w *walkStore) Get(key []byte) ([]byte, bool, error) {
 		return nil, false, w.err
 	}
 	if w.it == nil {
-		if w.it, w.err = w.s.NewIter(nil, nil); w.err != nil {
+		if w.it, w.err = w.newIter(nil, nil); w.err != nil {
 			return nil, false, w.err
 		}
 	}

@@ -73,7 +73,7 @@ func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err er
 
 // mainKeys returns the next keys of a database, at most so many, in the order of their rows, and the last one's row.
 func (e *Engine) mainKeys(from, end []byte, most int) (keys [][]byte, last []byte, err error) {
-	it, err := e.store.NewIter(from, end)
+	it, err := e.rows.newIter(from, end)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -41,12 +41,16 @@ func (e *Engine) recover(until wal.Offset) error {
 		e.selects = append(e.selects, appendSelect(nil, len(e.selects)))
 	}
 	e.logEnd, e.checkpointAt = end, m.C
-	e.streamDB, e.bufDB = -1, -1
+	e.streamDB, e.bufDB = -1, 0
 	start := e.now()
 	r := &Replayer{e: e, db: m.SelectedDB}
 	n, err := r.run(m.C, end)
 	if err != nil {
 		return err
+	}
+	e.bufDB = r.db
+	if e.replica.Load() {
+		e.streamDB = r.db
 	}
 	e.setNextOff()
 	e.ks.Seen = 0
@@ -61,7 +65,7 @@ func (e *Engine) newKeyspace() {
 	e.ks = keyspace.New(e.opts.Databases, e.opts.Limits, e.rows)
 	e.ks.Mutant = e.opts.mutant
 	e.ks.OnTouch, e.ks.OnFlush, e.ks.OnAdd, e.ks.OnError = e.onTouch, e.onFlush, e.onAdd, e.readFailed
-	e.ctx = command.Ctx{KS: e.ks, Rand: e.rand, Conf: &e.conf, W: &reply.Writer{}}
+	e.ctx = command.Ctx{KS: e.ks, Rand: e.rand, Conf: &e.conf, W: &reply.Writer{}, ReplicaRole: e.replica.Load()}
 }
 
 // readFailed notes that the store could not be read inside the lock: the command saw a key as absent that is not, so
@@ -75,9 +79,11 @@ func (e *Engine) readFailed(err error) {
 
 // Replayer applies records of a log. It is the one replay loop: start, restore and verification use it.
 type Replayer struct {
-	e  *Engine
-	db int
-	w  reply.Writer
+	e    *Engine
+	db   int
+	w    reply.Writer
+	live bool // a primary's stream, not the log: see stream.go
+	args [][]byte
 }
 
 // ReplayError says which record could not be applied.
@@ -153,12 +159,16 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 	return records, nil
 }
 
+func isSelect(args [][]byte) bool {
+	return len(args) == 2 && len(args[0]) == 6 && (string(args[0]) == "SELECT" || string(args[0]) == "select")
+}
+
 // errForeign marks a command in the log that this version does not know.
 var errForeign = errors.New("unknown command")
 
 func (r *Replayer) apply(args [][]byte) error {
 	e := r.e
-	if len(args) == 2 && len(args[0]) == 6 && string(args[0]) == "SELECT" {
+	if isSelect(args) {
 		n, ok := command.ParseInt(args[1])
 		if !ok || n < 0 || int(n) >= e.ks.NumDBs() {
 			return fmt.Errorf("database %q is out of range: raise the number of databases", args[1])
@@ -166,23 +176,20 @@ func (r *Replayer) apply(args [][]byte) error {
 		r.db = int(n)
 		return nil
 	}
-	spec := e.table.Lookup(args[0])
-	if spec == nil {
-		return fmt.Errorf("%w %q", errForeign, args[0])
-	}
-	switch spec.Name {
-	case "multi", "exec", "ping", "replconf", "publish":
-		return nil // they frame the stream or keep it alive, and change nothing
-	}
-	if spec.Handler == nil || !spec.ArityOK(len(args)) {
-		return fmt.Errorf("%w %q with %d arguments", errForeign, args[0], len(args))
+	spec, err := r.spec(args)
+	if spec == nil || err != nil {
+		return err
 	}
 	c := &e.ctx
 	c.Replay = true
 	r.w.Reset(2)
 	c.DB, c.W = e.ks.DB(r.db), &r.w
 	c.Reset(spec, args)
-	e.ks.NextOff = 0 // all that is replayed is durable
+	if r.live {
+		e.setNextOff()
+	} else {
+		e.ks.NextOff = 0 // all that is replayed is durable
+	}
 	spec.Handler(c)
 	c.Replay = false
 	e.ks.AfterCommand()
@@ -192,11 +199,32 @@ func (r *Replayer) apply(args [][]byte) error {
 	return nil
 }
 
+// spec returns how to apply a command; nil for one that frames the stream or keeps it alive, and changes nothing.
+func (r *Replayer) spec(args [][]byte) (*command.Spec, error) {
+	spec := r.e.table.Lookup(args[0])
+	if spec == nil {
+		return nil, fmt.Errorf("%w %q", errForeign, args[0])
+	}
+	switch spec.Name {
+	case "multi", "exec", "ping", "replconf", "publish":
+		return nil, nil
+	}
+	if spec.Handler == nil || !spec.ArityOK(len(args)) {
+		return nil, fmt.Errorf("%w %q with %d arguments", errForeign, args[0], len(args))
+	}
+	return spec, nil
+}
+
 // Reload writes a checkpoint, forgets memory, and recovers (DEBUG RELOAD).
 func (e *Engine) Reload(ctx context.Context) error {
 	if err := e.Checkpoint(ctx); err != nil {
 		return err
 	}
+	return e.rebuild(ctx)
+}
+
+// rebuild forgets memory and recovers from store and log.
+func (e *Engine) rebuild(ctx context.Context) error {
 	e.check.one.Lock()
 	defer e.check.one.Unlock()
 	if err := e.log.Sync(ctx); err != nil {

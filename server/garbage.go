@@ -23,6 +23,9 @@ const (
 	busyShare   = 0.02
 	idleShare   = 0.005
 	calmSeconds = 4
+	// restShare is the share of all processor time, the collector's aside, below which the server is at rest. Only then is
+	// free memory given back at once: that takes milliseconds in which nobody can allocate.
+	restShare = 0.03
 )
 
 // memorySlack is what the Go heap may take in bytes beside a memory budget: connections, what is being decoded and written,
@@ -55,33 +58,44 @@ func paceGarbage(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/total:cpu-seconds"}}
+		s := []metrics.Sample{{Name: "/cpu/classes/gc/total:cpu-seconds"}, {Name: "/cpu/classes/user:cpu-seconds"},
+			{Name: "/cpu/classes/total:cpu-seconds"}}
 		metrics.Read(s)
-		if percent, changed := p.observe(s[0].Value.Float64(), s[1].Value.Float64()); changed {
+		percent, changed, free := p.observe(s[0].Value.Float64(), s[1].Value.Float64(), s[2].Value.Float64())
+		if changed {
 			setGCPercent(percent)
-			if percent == idleGCPercent {
-				debug.FreeOSMemory() // what the load has left behind
-			}
+		}
+		if free {
+			debug.FreeOSMemory() // what the load has left behind
 		}
 	}
 }
 
 // garbagePacer decides.
 type garbagePacer struct {
-	percent   int
-	calm      int
-	gc, total float64 // processor seconds at the last look
+	percent int
+	calm    int // seconds for which the collector had little to do
+	rest    int // seconds for which nobody had much to do
+	used    bool
+	// Processor seconds at the last look.
+	gc, user, total float64
 }
 
 func newGarbagePacer() *garbagePacer { return &garbagePacer{percent: busyGCPercent} }
 
-// observe takes the processor seconds of the collector and of all since the start, and returns the target in percent.
-func (p *garbagePacer) observe(gc, total float64) (percent int, changed bool) {
-	share := 0.0
+// observe takes the processor seconds of the collector, of the program and of all since the start. It returns the target in
+// percent, and whether it is time to give free memory back.
+func (p *garbagePacer) observe(gc, user, total float64) (percent int, changed, free bool) {
+	share, busy := 0.0, 0.0
 	if d := total - p.total; d > 0 {
-		share = (gc - p.gc) / d
+		share, busy = (gc-p.gc)/d, (user-p.user)/d
 	}
-	p.gc, p.total = gc, total
+	p.gc, p.user, p.total = gc, user, total
+	if busy > restShare {
+		p.rest, p.used = 0, true
+	} else if p.rest++; p.rest >= calmSeconds && p.used {
+		p.used, free = false, true
+	}
 	next := p.percent
 	switch {
 	case share > busyShare:
@@ -94,5 +108,5 @@ func (p *garbagePacer) observe(gc, total float64) (percent int, changed bool) {
 		}
 	}
 	changed, p.percent = next != p.percent, next
-	return next, changed
+	return next, changed, free
 }

@@ -8,10 +8,12 @@ import (
 
 func TestGarbagePacer(t *testing.T) {
 	p := newGarbagePacer()
-	gc, total := 0.0, 0.0
+	gc, user, total := 0.0, 0.0, 0.0
 	second := func(share float64) (int, bool) {
-		gc, total = gc+2*share, total+2
-		return p.observe(gc, total)
+		gc, user, total = gc+2*share, user+1, total+2
+		percent, changed, free := p.observe(gc, user, total)
+		require.False(t, free, "under load")
+		return percent, changed
 	}
 	steps := []struct {
 		share   float64
@@ -33,6 +35,14 @@ func TestGarbagePacer(t *testing.T) {
 		require.Equal(t, s.percent, percent, "second %d", i)
 		require.Equal(t, s.changed, changed, "second %d", i)
 	}
-	percent, _ := p.observe(gc, total) // a clock that stands still
+	percent, _, _ := p.observe(gc, user, total) // a clock that stands still
 	require.Equal(t, idleGCPercent, percent)
+	frees := 0
+	for range 10 { // at rest
+		total += 2
+		if _, _, free := p.observe(gc, user, total); free {
+			frees++
+		}
+	}
+	require.Equal(t, 1, frees)
 }

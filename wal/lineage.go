@@ -44,6 +44,9 @@ func (l *Log) loadBegin() (Offset, error) {
 	return Offset(binary.BigEndian.Uint64(v)), nil
 }
 
+// CheckLineage tells whether entries can be the lineage of a log that ends at end (W3), as Reset demands it.
+func CheckLineage(entries []LineageEntry, end Offset) error { return checkLineage(entries, end) }
+
 func checkLineage(entries []LineageEntry, end Offset) error {
 	for i, e := range entries {
 		last := i == len(entries)-1

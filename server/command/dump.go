@@ -71,7 +71,7 @@ func cmdRestore(c *Ctx) {
 		c.W.Error(reply.BadDumpPayload)
 		return
 	}
-	b := builder{limits: c.KS.Limits()}
+	b := ValueBuilder{Limits: c.KS.Limits()}
 	decode := rdb.DecodeValue
 	if rest, err := decode(typ, payload, &b); err != nil || len(rest) != 0 {
 		c.W.Error(reply.BadDumpFormat)
@@ -92,10 +92,10 @@ func cmdRestore(c *Ctx) {
 		return
 	}
 	var o *keyspace.Object
-	if b.value == nil {
-		o = c.DB.SetString(key, b.str, false)
+	if b.Collection == nil {
+		o = c.DB.SetString(key, b.Str, false)
 	} else {
-		o = c.DB.Put(key, b.value)
+		o = c.DB.Put(key, b.Collection)
 	}
 	if at != 0 {
 		c.DB.SetExpire(o, at)
@@ -108,38 +108,43 @@ func cmdRestore(c *Ctx) {
 	c.W.OK()
 }
 
-// builder makes a value of ours from what the RDB decoder finds in any encoding of Redis.
-type builder struct {
-	limits *keyspace.Limits
-	str    []byte
-	value  any // a collection; nil for a string
+// ValueBuilder makes a value of ours from what the RDB decoder finds in any encoding of Redis: it is an rdb.Sink. Limits must
+// be set; Str is used again for the next string.
+type ValueBuilder struct {
+	Limits     *keyspace.Limits
+	Str        []byte // the value if Collection is nil
+	Collection any    // a *keyspace.List, *keyspace.Set, *keyspace.ZSet or *keyspace.Hash; nil for a string
 }
 
-var errFieldTTL = errors.New("command: expiry of hash fields is not supported")
+// ErrFieldTTL says that a hash has fields that expire, which we do not have.
+var ErrFieldTTL = errors.New("expiry of hash fields is not supported")
 
-func (b *builder) String(v []byte) error {
-	b.str = append([]byte{}, v...)
+// String takes a string.
+func (b *ValueBuilder) String(v []byte) error {
+	b.Str, b.Collection = append(b.Str[:0], v...), nil
 	return nil
 }
 
-func (b *builder) Begin(k rdb.Kind, _ int) error {
+// Begin begins a collection.
+func (b *ValueBuilder) Begin(k rdb.Kind, _ int) error {
 	switch k {
 	case rdb.KindList:
-		b.value = keyspace.NewList(b.limits)
+		b.Collection = keyspace.NewList(b.Limits)
 	case rdb.KindSet:
-		b.value = keyspace.NewSet(b.limits)
+		b.Collection = keyspace.NewSet(b.Limits)
 	case rdb.KindZSet:
-		b.value = keyspace.NewZSet(b.limits)
+		b.Collection = keyspace.NewZSet(b.Limits)
 	case rdb.KindHash:
-		b.value = keyspace.NewHash(b.limits)
+		b.Collection = keyspace.NewHash(b.Limits)
 	default:
 		return &rdb.ErrUnsupportedType{}
 	}
 	return nil
 }
 
-func (b *builder) Element(v []byte) error {
-	switch c := b.value.(type) {
+// Element adds to a list or set.
+func (b *ValueBuilder) Element(v []byte) error {
+	switch c := b.Collection.(type) {
 	case *keyspace.List:
 		c.PushRight(v)
 	case *keyspace.Set:
@@ -148,21 +153,25 @@ func (b *builder) Element(v []byte) error {
 	return nil
 }
 
-func (b *builder) Field(f, v []byte) error {
-	b.value.(*keyspace.Hash).Set(f, v)
+// Field adds to a hash.
+func (b *ValueBuilder) Field(f, v []byte) error {
+	b.Collection.(*keyspace.Hash).Set(f, v)
 	return nil
 }
 
-func (b *builder) FieldTTL(f, v []byte, expireMs int64) error {
+// FieldTTL adds a field that does not expire, and refuses one that does: ErrFieldTTL.
+func (b *ValueBuilder) FieldTTL(f, v []byte, expireMs int64) error {
 	if expireMs != 0 {
-		return errFieldTTL
+		return ErrFieldTTL
 	}
 	return b.Field(f, v)
 }
 
-func (b *builder) Member(m []byte, score float64) error {
-	b.value.(*keyspace.ZSet).Set(m, score)
+// Member adds to a sorted set.
+func (b *ValueBuilder) Member(m []byte, score float64) error {
+	b.Collection.(*keyspace.ZSet).Set(m, score)
 	return nil
 }
 
-func (b *builder) End() error { return nil }
+// End ends a collection.
+func (b *ValueBuilder) End() error { return nil }

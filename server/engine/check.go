@@ -28,7 +28,13 @@ func Check(ctx context.Context, o Options, report func(line string)) error {
 	if err := e.openDir(); err != nil {
 		return err
 	}
-	err := e.checkAll(ctx, report)
+	cut, err := e.readSwitch()
+	if err == nil && cut != nil {
+		err = errUnfinished
+	}
+	if err == nil {
+		err = e.checkAll(ctx, report)
+	}
 	return errors.Join(err, e.lock.Close())
 }
 

@@ -108,6 +108,7 @@ type Engine struct {
 	streamMu sync.Mutex
 	replica  atomic.Bool // changed under streamMu and mu
 	pins     pinSet
+	loading  atomic.Bool // a Loader is open
 
 	// mu is the executor lock. All fields down to the blank line are under it.
 	mu       sync.Mutex
@@ -153,8 +154,10 @@ type Engine struct {
 
 	closeOnce sync.Once
 	closeErr  error
-	stop      context.CancelFunc
-	wg        sync.WaitGroup
+	// background ends with the engine; what it starts later runs under it.
+	background context.Context
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
 }
 
 // formatName and formatText mark a data directory and the version of its layout.
@@ -203,17 +206,13 @@ func Open(o Options) (*Engine, error) {
 	}
 	e.disk.start()
 	ctx, cancel := context.WithCancel(context.Background())
-	e.stop = cancel
+	e.background, e.stop = ctx, cancel
 	e.check.init(e)
 	if !o.Manual {
 		e.wg.Add(2)
 		go e.check.run(ctx)
 		go e.janitor(ctx)
-		if !o.NoPreload {
-			e.wg.Add(1)
-			e.preloading.Store(true)
-			go e.preload(ctx)
-		}
+		e.startPreload()
 	}
 	return e, nil
 }
@@ -354,13 +353,16 @@ func (e *Engine) writeMark(name, text string) error {
 	return nil
 }
 
+// maxMark bounds in bytes what is read of a mark file: a lineage of a hundred thousand ids.
+const maxMark = 16 << 20
+
 func readFile(fs vfs.FS, name string) (string, error) {
 	f, err := fs.Open(name)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	b, err := io.ReadAll(io.LimitReader(f, maxMark))
 	return string(b), err
 }
 
@@ -374,19 +376,30 @@ func syncDir(fs vfs.FS, dir string) error {
 
 func (e *Engine) openStores() error {
 	fs := e.disk.fs
+	cut, err := e.readSwitch()
+	if err != nil {
+		return err
+	}
+	if err := e.settleStores(cut); err != nil {
+		return fmt.Errorf("data directory %s: %w", e.opts.Dir, err)
+	}
 	log, err := wal.Open(wal.Options{FS: fs, Dir: e.path("wal"), Policy: e.opts.Fsync, Logger: e.opts.Logger,
 		Now: e.now, RetainBytes: e.opts.RetainBytes, RetainAge: e.opts.RetainAge,
 		OnDurable: e.opts.OnDurable, OnFailure: e.logFailed})
 	if err != nil {
 		return fmt.Errorf("log in %s: %w", e.path("wal"), err)
 	}
-	store, err := snapshot.Open(snapshot.Options{FS: fs, Dir: e.path("snapshot"), Logger: e.opts.Logger,
-		CacheBytes: e.opts.CacheBytes})
+	store, err := e.openStore(e.path(storeName))
 	if err != nil {
-		return errors.Join(fmt.Errorf("snapshot store in %s: %w", e.path("snapshot"), err), log.Close())
+		return errors.Join(err, log.Close())
 	}
 	e.log, e.store = log, store
 	e.rows = rowStore{newStoreGate(store)}
+	if cut != nil {
+		if err := e.finishSwitch(cut); err != nil {
+			return errors.Join(err, log.Close(), store.Close())
+		}
+	}
 	return nil
 }
 
@@ -434,7 +447,7 @@ func (e *Engine) RunID() string { return e.runID }
 // Log returns the log, for readers of it.
 func (e *Engine) Log() *wal.Log { return e.log }
 
-// Store returns the snapshot store, for readers of it.
+// Store returns the snapshot store, for readers of it. A Loader's Commit replaces it: REQUIRES: no Commit meanwhile.
 func (e *Engine) Store() *snapshot.Store { return e.store }
 
 // Table returns the command table.

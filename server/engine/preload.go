@@ -22,6 +22,15 @@ const (
 	preloadTries = 3
 )
 
+// startPreload starts it unless that is not wanted, or it runs already: then it goes on with whatever data there are.
+func (e *Engine) startPreload() {
+	if e.opts.Manual || e.opts.NoPreload || !e.preloading.CompareAndSwap(false, true) {
+		return
+	}
+	e.wg.Add(1)
+	go e.preload(e.background)
+}
+
 // preload brings cold keys into memory. It ends when it is done, or with ctx.
 func (e *Engine) preload(ctx context.Context) {
 	defer e.wg.Done()

@@ -49,9 +49,13 @@ type Stats struct {
 
 // Stats gathers figures.
 func (e *Engine) Stats() Stats {
-	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(), Store: e.store.Metrics(),
+	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(),
 		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.full.Load(),
 		Preloading: e.preloading.Load()}
+	if store, err := e.rows.gate.enter(); err == nil {
+		s.Store = store.Metrics()
+		e.rows.gate.leave()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for i := range e.ks.NumDBs() {

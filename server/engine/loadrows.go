@@ -1,0 +1,182 @@
+package engine
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/holdfast-db/holdfast/server/keyspace"
+	"github.com/holdfast-db/holdfast/snapshot"
+	"github.com/holdfast-db/holdfast/wal"
+)
+
+// A file has keys in any order, a table wants its rows in theirs: rows gather in a run, which is sorted and ingested while the
+// next one gathers.
+
+// runBytes is the size of a run. There are two, so this bounds a load's memory to 64 MiB and the largest value; larger runs
+// mean fewer tables upon each other for the store to merge.
+const runBytes = 32 << 20
+
+// errKeyTwice says that a file has a key twice in one database.
+var errKeyTwice = errors.New("a key stands there twice")
+
+// run is rows waiting to be sorted.
+type run struct {
+	buf  []byte
+	rows []runRow
+}
+
+// runRow is a row in run.buf, with what rows are compared by first.
+type runRow struct {
+	head            uint64
+	phys            uint32
+	start, key, end uint32
+	tag             byte
+}
+
+func (r *run) put(key, val []byte) {
+	row := runRow{start: uint32(len(r.buf))}
+	row.tag, row.phys, row.head = keyspace.RowPrefix(key)
+	r.buf = append(r.buf, key...)
+	row.key = uint32(len(r.buf))
+	r.buf = append(r.buf, val...)
+	row.end = uint32(len(r.buf))
+	r.rows = append(r.rows, row)
+}
+
+func (r *run) full() bool { return len(r.buf) >= runBytes }
+
+func (r *run) sort() {
+	order := func(a, b runRow) int {
+		return cmp.Or(cmp.Compare(a.tag, b.tag), cmp.Compare(a.phys, b.phys), cmp.Compare(a.head, b.head),
+			bytes.Compare(r.buf[a.start:a.key], r.buf[b.start:b.key]))
+	}
+	if !slices.IsSortedFunc(r.rows, order) {
+		slices.SortFunc(r.rows, order)
+	}
+}
+
+// ingest sorts the rows and puts them into s, which stands at no offset yet.
+func (r *run) ingest(ctx context.Context, s *snapshot.Store) (err error) {
+	r.sort()
+	ing, err := s.NewIngest()
+	if err != nil {
+		return err
+	}
+	var last []byte
+	for _, row := range r.rows {
+		key := r.buf[row.start:row.key]
+		if bytes.Equal(key, last) {
+			return errors.Join(errKeyTwice, ing.Abort())
+		}
+		if err := ing.Set(key, r.buf[row.key:row.end]); err != nil {
+			return errors.Join(err, ing.Abort())
+		}
+		last = key
+	}
+	r.buf, r.rows = r.buf[:0], r.rows[:0]
+	if cap(r.buf) > 2*runBytes { // one large value
+		r.buf = nil
+	}
+	return ing.Commit(ctx, snapshot.Meta{C: 0, NextOID: 1})
+}
+
+// runWriter ingests runs in a goroutine of its own.
+type runWriter struct {
+	full  chan *run // to the goroutine
+	empty chan *run // and back
+	done  chan struct{}
+	err   error // of the goroutine; read after done
+	runs  int
+}
+
+func startRunWriter(ctx context.Context, s *snapshot.Store) *runWriter {
+	w := &runWriter{full: make(chan *run), empty: make(chan *run, 2), done: make(chan struct{})}
+	w.empty <- &run{}
+	w.empty <- &run{}
+	go func() {
+		defer close(w.done)
+		for r := range w.full {
+			if w.err == nil {
+				w.err = r.ingest(ctx, s)
+			}
+			if w.err != nil {
+				return
+			}
+			w.empty <- r
+		}
+	}()
+	return w
+}
+
+// swap hands a run over and returns an empty one; not ok: ingesting has failed.
+func (w *runWriter) swap(r *run) (next *run, ok bool) {
+	if r != nil {
+		select {
+		case w.full <- r:
+			w.runs++
+		case <-w.done:
+			return nil, false
+		}
+	}
+	select {
+	case next = <-w.empty:
+		return next, true
+	case <-w.done:
+		return nil, false
+	}
+}
+
+// end waits for what was handed over.
+func (w *runWriter) end() error {
+	close(w.full)
+	<-w.done
+	return w.err
+}
+
+// countRows walks the main and expiry rows of a database and counts them.
+func countRows(s *snapshot.Store, phys uint32) (keys, expires int64, err error) {
+	count := func(lo, hi []byte) (n int64, err error) {
+		it, err := s.NewIter(lo, hi)
+		if err != nil {
+			return 0, err
+		}
+		for ok := it.First(); ok; ok = it.Next() {
+			n++
+		}
+		return n, it.Close()
+	}
+	if keys, err = count(keyspace.MainRange(phys)); err != nil {
+		return 0, 0, err
+	}
+	expires, err = count(keyspace.ExpireRange(phys))
+	return keys, expires, err
+}
+
+// layout is where a load has put the databases of its file.
+type layout struct {
+	dbs  map[int]*snapshot.DBMeta
+	next uint32 // newest physical id given
+}
+
+func (l *layout) db(i int) *snapshot.DBMeta {
+	d := l.dbs[i]
+	if d == nil {
+		l.next++
+		d = &snapshot.DBMeta{Logical: i, Phys: l.next}
+		l.dbs[i] = d
+	}
+	return d
+}
+
+// meta is the meta row of all of it at off. A keyspace wants every database to be named.
+func (l *layout) meta(databases int, off wal.Offset) snapshot.Meta {
+	m := snapshot.Meta{C: off}
+	for i := range databases {
+		m.DBs = append(m.DBs, *l.db(i))
+	}
+	m.NextPhys = l.next
+	return m
+}

@@ -23,6 +23,7 @@ type link struct {
 	ctx        context.Context
 	cancel     context.CancelCauseFunc
 	first      chan struct{} // closed at the first acknowledgement
+	gone       chan struct{} // closed when the link has ended and reads the log no more
 
 	read, wrote    atomic.Int64 // unix ns of the last byte in and of the last write that returned
 	sent, snapshot atomic.Int64

@@ -118,7 +118,6 @@ type Primary struct {
 	mu struct {
 		sync.Mutex
 		links    []*link // in the order in which they came
-		idle     chan struct{}
 		paused   int
 		closed   bool
 		waiters  []*waiter
@@ -205,7 +204,7 @@ func (p *Primary) Serve(conn net.Conn, rest []byte, q Request) {
 
 func (p *Primary) attach(conn net.Conn, q Request) (*link, error) {
 	now := p.o.Clock.Now()
-	l := &link{p: p, conn: conn, q: q, first: make(chan struct{})}
+	l := &link{p: p, conn: conn, q: q, first: make(chan struct{}), gone: make(chan struct{})}
 	l.host, l.addr = peerAddr(conn, q)
 	l.state, l.fack, l.ackTime = StateWait, -1, now
 	l.read.Store(now.UnixNano())
@@ -230,24 +229,20 @@ func (p *Primary) detach(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.links = slices.DeleteFunc(p.mu.links, func(o *link) bool { return o == l })
-	if len(p.mu.links) > 0 {
-		return
+	if len(p.mu.links) == 0 {
+		p.o.Source.Log().SetContinuousSync(false)
 	}
-	p.o.Source.Log().SetContinuousSync(false)
-	if p.mu.idle != nil {
-		close(p.mu.idle)
-		p.mu.idle = nil
-	}
+	close(l.gone)
 }
 
 // Disconnect ends all links and waits for that: replicas reconnect and learn a new id by +CONTINUE. The caller has changed the
 // id before, and must not hold what OpenSnapshot or AppendOwn need.
 func (p *Primary) Disconnect() {
 	p.mu.Lock()
-	idle := p.dropLocked(errReplaced)
+	links := p.dropLocked(errReplaced)
 	p.mu.getack = -1
 	p.mu.Unlock()
-	<-idle
+	waitFor(links)
 }
 
 // Pause ends all links, waits until none of them reads the log any more, and refuses new ones until Resume: while the data and the
@@ -255,10 +250,10 @@ func (p *Primary) Disconnect() {
 func (p *Primary) Pause() {
 	p.mu.Lock()
 	p.mu.paused++
-	idle := p.dropLocked(errPaused)
+	links := p.dropLocked(errPaused)
 	p.mu.getack = -1
 	p.mu.Unlock()
-	<-idle
+	waitFor(links)
 }
 
 // Resume ends a Pause.
@@ -272,27 +267,27 @@ func (p *Primary) Resume() {
 func (p *Primary) Close() {
 	p.mu.Lock()
 	p.mu.closed = true
-	idle := p.dropLocked(errClosed)
+	links := p.dropLocked(errClosed)
 	p.mu.Unlock()
-	<-idle
+	waitFor(links)
 	p.cancel(errClosed)
 	p.wg.Wait()
 }
 
-// dropLocked cancels all links. The channel it returns is closed when there are none.
-func (p *Primary) dropLocked(cause error) <-chan struct{} {
-	if len(p.mu.links) == 0 {
-		none := make(chan struct{})
-		close(none)
-		return none
-	}
-	if p.mu.idle == nil {
-		p.mu.idle = make(chan struct{})
-	}
+// dropLocked cancels all links and returns them.
+func (p *Primary) dropLocked(cause error) []*link {
 	for _, l := range p.mu.links {
 		l.cancel(cause)
 	}
-	return p.mu.idle
+	return slices.Clone(p.mu.links)
+}
+
+// waitFor waits until links have ended; those that have come since are none of its business, since replicas reconnect at
+// once.
+func waitFor(links []*link) {
+	for _, l := range links {
+		<-l.gone
+	}
 }
 
 // tick drops who is silent, and keeps the stream of an idle primary moving: replicas take its PINGs as a sign of life.

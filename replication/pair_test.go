@@ -221,6 +221,11 @@ func TestChain(t *testing.T) {
 	}
 	midPeer.mu.Unlock()
 	lowReplica := replica(low, midPeer, nil)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("middle %+v, at %d, of %q; low %+v, at %d, of %q; top at %d", midReplica.Status(), mid.log.End(), topPeer.requests(), lowReplica.Status(), low.log.End(), midPeer.requests(), top.log.End())
+		}
+	})
 	same := func() {
 		t.Helper()
 		top.sync()

@@ -37,6 +37,9 @@ type runRow struct {
 }
 
 func (r *run) put(key, val []byte) {
+	if r.buf == nil && len(r.rows) == 0 {
+		r.buf = make([]byte, 0, runBytes/8)
+	}
 	row := runRow{start: uint32(len(r.buf))}
 	row.tag, row.phys, row.head = keyspace.RowPrefix(key)
 	r.buf = append(r.buf, key...)
@@ -50,8 +53,15 @@ func (r *run) full() bool { return len(r.buf) >= runBytes }
 
 func (r *run) sort() {
 	order := func(a, b runRow) int {
-		return cmp.Or(cmp.Compare(a.tag, b.tag), cmp.Compare(a.phys, b.phys), cmp.Compare(a.head, b.head),
-			bytes.Compare(r.buf[a.start:a.key], r.buf[b.start:b.key]))
+		switch {
+		case a.tag != b.tag:
+			return int(a.tag) - int(b.tag)
+		case a.phys != b.phys:
+			return cmp.Compare(a.phys, b.phys)
+		case a.head != b.head:
+			return cmp.Compare(a.head, b.head)
+		}
+		return bytes.Compare(r.buf[a.start:a.key], r.buf[b.start:b.key]) // far away in memory: last
 	}
 	if !slices.IsSortedFunc(r.rows, order) {
 		slices.SortFunc(r.rows, order)

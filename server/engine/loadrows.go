@@ -68,9 +68,8 @@ func (r *run) sort() {
 	}
 }
 
-// ingest sorts the rows and puts them into s, which stands at no offset yet.
+// ingest puts the sorted rows into s, which stands at no offset yet.
 func (r *run) ingest(ctx context.Context, s *snapshot.Store) (err error) {
-	r.sort()
 	ing, err := s.NewIngest()
 	if err != nil {
 		return err
@@ -121,9 +120,10 @@ func startRunWriter(ctx context.Context, s *snapshot.Store) *runWriter {
 	return w
 }
 
-// swap hands a run over and returns an empty one; not ok: ingesting has failed.
+// swap sorts a run, hands it over, and returns an empty one; not ok: ingesting has failed.
 func (w *runWriter) swap(r *run) (next *run, ok bool) {
 	if r != nil {
+		r.sort() // here, for ingesting takes longer than reading
 		select {
 		case w.full <- r:
 			w.runs++

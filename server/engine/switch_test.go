@@ -3,9 +3,13 @@ package engine
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"path"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -86,4 +90,68 @@ func TestSwitchErrors(t *testing.T) {
 		require.NoError(t, e.Close(ctx))
 		require.NoError(t, Check(ctx, o, func(string) {}))
 	}
+}
+
+// Data are replaced again and again while clients read cold keys, views are taken, and everything runs that runs in a server:
+// nobody ever sees a mixture, or waits for ever.
+func TestSwitchConcurrently(t *testing.T) {
+	ctx := context.Background()
+	clk := &clock{ms: 1_700_000_000_000}
+	var files [2][]byte
+	for i := range files {
+		p := mustOpen(t, testOptions(vfs.NewMem(), clk))
+		cl := p.NewClient()
+		for k := range 2000 {
+			do(p, cl, "SET", fmt.Sprint("k", k), fmt.Sprint("v", i))
+		}
+		do(p, cl, "RPUSH", "l", fmt.Sprint("v", i))
+		files[i] = rdbOf(t, p)
+		require.NoError(t, p.Close(ctx))
+	}
+	o := replicaOptions(vfs.NewMem(), clk)
+	o.Manual, o.MaxMemory, o.CheckpointInterval = false, 64<<10, time.Millisecond
+	e := mustOpen(t, o)
+	require.NoError(t, load(e, bytes.NewReader(files[0]), 10, lineageOf(10)))
+	stop := make(chan struct{})
+	bad := make(chan string, 10)
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			cl, r := e.NewClient(), rand.New(rand.NewPCG(uint64(i), 1))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				a := fmt.Sprint("k", r.IntN(2000))
+				got := do(e, cl, "MGET", a, fmt.Sprint("k", r.IntN(2000)), "k1")
+				if n := strings.Count(got, "v0"); n != 0 && n != 3 {
+					bad <- got
+					return
+				}
+				if i == 0 {
+					if v, pin, err := e.SnapshotView(); err == nil {
+						pin.Release()
+						if err := v.Close(); err != nil {
+							bad <- err.Error()
+							return
+						}
+					}
+					e.Stats()
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		off := wal.Offset(1000 + i)
+		require.NoError(t, load(e, bytes.NewReader(files[i%2]), off, lineageOf(off)))
+		_, err := e.ApplyStream(ctx, wal.AppendCommand(nil, []byte("SET"), []byte("other"), []byte("x")))
+		require.NoError(t, err)
+	}
+	close(stop)
+	wg.Wait()
+	require.Empty(t, bad)
+	require.NoError(t, e.Close(ctx))
+	require.NoError(t, Check(ctx, o, func(string) {}))
 }

@@ -3,11 +3,9 @@
 // sessions, the offline tools without any.
 //
 // Lock order: Engine.mu (the executor) before anything inside wal and snapshot. No file is read or written while mu is
-// held, but for the exception that keyspace counts as ColdInLock, while data are replaced (switch.go), and where a primary
-// begins another id (replica.go).
+// held, but for the exception that keyspace counts as ColdInLock.
 //
-// Goroutines: the log's committer (package wal), the checkpointer (checkpoint.go), the janitor (janitor.go), after a start the
-// one that reads keys into memory (preload.go), and during Loader.RDB the one that ingests (loadrows.go).
+// Goroutines: the log's committer (package wal), the checkpointer (checkpoint.go) and the janitor (janitor.go).
 package engine
 
 import (

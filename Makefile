@@ -14,7 +14,7 @@ test: ## all tests: unit, crash, metamorphic, differential and interop (these wh
 	$(GO) test -timeout 15m ./...
 
 race: ## the packages with concurrency under the race detector
-	$(GO) test -race -short -timeout 15m ./wal ./server ./replication
+	$(GO) test -race -short -timeout 15m ./wal ./server
 
 lint: ## gofmt, go vet, house rules
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change the files above"; exit 1; }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -149,9 +150,20 @@ func (d *diskGuard) look() {
 // for more than a memtable's worth at once: a disk that cannot give that may have room for a day of writes.
 type hintFS struct{ vfs.FS }
 
+// markerPrefix begins the names of Pebble's marker files (vfs/atomicfs).
+const markerPrefix = "marker."
+
 func (h hintFS) Unwrap() vfs.FS { return h.FS }
 
+// Create makes a directory durable before a marker appears in it. Pebble's marker names a file, its MANIFEST, that has been
+// created just before; both names would be made durable by one sync behind them, and a power cut before that may keep the
+// marker and lose the file: a store that cannot be opened.
 func (h hintFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(h.PathBase(name), markerPrefix) {
+		if err := syncDir(h.FS, h.PathDir(name)); err != nil {
+			return nil, err
+		}
+	}
 	return hint(h.FS.Create(name, c))
 }
 

@@ -78,6 +78,13 @@ func (c *fakeClock) NewTicker(d time.Duration) (<-chan time.Time, func()) {
 	}
 }
 
+// running returns how many tickers there are.
+func (c *fakeClock) running() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.tickers)
+}
+
 // Advance lets n seconds pass, one by one. Each tick is in its receiver's hands when it returns, unless who should take it is
 // busy elsewhere for good: a blocked writer misses its ticks as it would with a real ticker.
 func (c *fakeClock) Advance(n int) {
@@ -88,16 +95,13 @@ func (c *fakeClock) Advance(n int) {
 		all := slices.Collect(maps.Keys(c.tickers))
 		c.mu.Unlock()
 		for _, t := range all {
-			for try := 0; try < 2000; try++ {
-				select {
-				case t.c <- now:
-				case <-t.stopped:
-				default:
-					runtime.Gosched()
-					continue
-				}
-				break
+			busy := time.NewTimer(patience / 10)
+			select {
+			case t.c <- now:
+			case <-t.stopped:
+			case <-busy.C:
 			}
+			busy.Stop()
 		}
 	}
 }

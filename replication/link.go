@@ -234,6 +234,12 @@ func (l *link) sync() (err error) {
 		return err
 	}
 	l.online(s.C)
+	p.mu.Lock()
+	ack, heard := l.ack, l.heard
+	p.mu.Unlock()
+	if heard { // before it was online
+		p.movePin(l, ack)
+	}
 	p.log.Info(fmt.Sprintf("Synchronization with replica %s succeeded", l.addr))
 	return l.stream(r)
 }

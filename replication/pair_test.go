@@ -22,7 +22,7 @@ type pair struct {
 	clock    *fakeClock
 }
 
-// patientConfig has time limits that no test reaches by retrying.
+// never is a time limit that no test reaches by retrying.
 const never = 24 * 365 * time.Hour
 
 func newPair(t testing.TB, c PrimaryConfig, wrap func(n int, c net.Conn) net.Conn) *pair {
@@ -221,6 +221,11 @@ func TestChain(t *testing.T) {
 	}
 	midPeer.mu.Unlock()
 	lowReplica := replica(low, midPeer, nil)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("middle %+v, at %d, of %q; low %+v, at %d, of %q; top at %d", midReplica.Status(), mid.log.End(), topPeer.requests(), lowReplica.Status(), low.log.End(), midPeer.requests(), top.log.End())
+		}
+	})
 	same := func() {
 		t.Helper()
 		top.sync()
@@ -244,7 +249,7 @@ func TestChain(t *testing.T) {
 	same()
 	require.EqualValues(t, 1, midPeer.p.Stats().SyncFull)
 	// The replica in the middle emits nothing of its own; the PINGs of the top come through.
-	clock.Advance(30)
+	clock.Advance(31) // one more than three periods, so that the last PING is in the log
 	same()
 	first := max(top.log.First(), low.log.First())
 	require.Equal(t, string(top.bytesOf(first)), string(low.bytesOf(first)))
@@ -254,6 +259,7 @@ func TestChain(t *testing.T) {
 	midReplica.Stop()
 	mid.sync()
 	require.NoError(t, mid.log.BeginID(id('c')))
+	midPeer.p.Disconnect() // or its replica would have bytes of c's as b's, which a later b could fit by chance (W3)
 	mid.set("stray", "1")
 	mid.sync()
 	midReplica.Start(Target{Host: "h", Port: 1})

@@ -142,7 +142,7 @@ func TestWait(t *testing.T) {
 func TestGoodReplicasPingsAndTimeout(t *testing.T) {
 	f, clock := newFake(t, id('a')), newFakeClock()
 	s := newPeer(t, f, clock, PrimaryConfig{Timeout: 60 * time.Second, PingPeriod: 10 * time.Second, MaxLag: 10 * time.Second})
-	clock.Advance(100)
+	clock.Advance(101) // one more than the period, so that the tick that is due has been dealt with
 	require.EqualValues(t, 0, f.log.End(), "nobody there to ping")
 	a := play(t, s).follow(id('a'), 0)
 	await(t, "online", func() bool { return s.p.GoodReplicas() == 1 })
@@ -214,8 +214,8 @@ func TestFullSyncKinds(t *testing.T) {
 		p.request("REPLCONF", "capa", "eof", "capa", "psync2")
 		f.hold = make(chan struct{})
 		p.send(cmd("PSYNC", "?", "-1"))
-		await(t, "the snapshot is asked for", func() bool { return s.p.Len() == 1 })
-		for range 70 { // longer than the timeout: newlines that it takes keep it
+		await(t, "the snapshot is asked for", func() bool { return clock.running() == 2 }) // the primary's ticker and the link's
+		for range 70 {                                                                     // longer than the timeout: newlines that it takes keep it
 			clock.Advance(1)
 			p.expect("\n")
 		}
@@ -353,6 +353,16 @@ func TestPauseDisconnectClose(t *testing.T) {
 	require.Zero(t, s.p.Len())
 	p.closed()
 	p = play(t, s).follow(id('a'), 0)
+
+	// A replica that is back before its old link has ended is none to wait for.
+	s.p.mu.Lock()
+	links := s.p.dropLocked(errReplaced)
+	s.p.mu.Unlock()
+	p.closed()
+	p = play(t, s).follow(id('a'), 0)
+	waitFor(links)
+	require.Equal(t, 1, s.p.Len())
+
 	s.p.Pause()
 	s.p.Pause()
 	p.closed()

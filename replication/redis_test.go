@@ -128,7 +128,7 @@ func TestRedisFollowsUs(t *testing.T) {
 				off = f.set("k", fmt.Sprint(i))
 				t.Cleanup(func() {
 					if t.Failed() {
-						t.Logf("%+v, end %d, asked %q", s.p.Replicas(), f.log.End(), s.requests())
+						t.Logf("%+v, end %d, asked %q\n%s", s.p.Replicas(), f.log.End(), s.requests(), r.do("INFO", "replication"))
 					}
 				})
 				await(t, "it has come back", func() bool { return s.p.CountAcks(off, false) == 1 })

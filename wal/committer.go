@@ -102,6 +102,7 @@ func (l *Log) commitLoop() {
 		buf, segs = buf[:0], segs[:0]
 		l.mu.Lock()
 		l.mu.sync.Signal()
+		l.wakeWriteWaitersLocked()
 		l.mu.Unlock()
 	}
 }
@@ -283,6 +284,7 @@ func (l *Log) fail(err error) {
 	l.mu.err = err
 	close(l.failed)
 	l.wakeWaitersLocked()
+	l.wakeWriteWaitersLocked()
 	l.mu.commit.Signal()
 	l.mu.sync.Signal()
 	l.mu.Unlock()

@@ -103,19 +103,20 @@ type Log struct {
 
 	mu struct {
 		sync.Mutex
-		commit   sync.Cond // the committer waits here
-		sync     sync.Cond // the syncer waits here
-		buf      []byte    // appended, not yet taken by the committer
-		segs     []segment
-		kicked   bool
-		ripe     bool   // has gathered for lazyGather
-		ripening bool   // ripener runs
-		alarmed  bool   // alarm runs
-		syncWant Offset // somebody waits for this to be durable
-		closing  bool
-		err      error
-		waiters  chan struct{} // closed when durable advances or the log fails; nil if nobody waits
-		lineage  []LineageEntry
+		commit       sync.Cond // the committer waits here
+		sync         sync.Cond // the syncer waits here
+		buf          []byte    // appended, not yet taken by the committer
+		segs         []segment
+		kicked       bool
+		ripe         bool   // has gathered for lazyGather
+		ripening     bool   // ripener runs
+		alarmed      bool   // alarm runs
+		syncWant     Offset // somebody waits for this to be durable
+		closing      bool
+		err          error
+		waiters      chan struct{} // closed when durable advances or the log fails; nil if nobody waits
+		writeWaiters chan struct{} // closed when the committer has written or the log fails; nil if nobody waits
+		lineage      []LineageEntry
 	}
 	// telling makes announcements one after another, in order; it is taken before mu.
 	telling sync.Mutex
@@ -403,6 +404,43 @@ func (l *Log) WaitDurable(ctx context.Context, o Offset) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+}
+
+// WaitWritten waits until bytes up to o have been handed to the system. Who appends much at once waits with it before the
+// buffer grows beyond what the committer keeps for the next round. It returns the error of a log that has failed, or of ctx.
+func (l *Log) WaitWritten(ctx context.Context, o Offset) error {
+	l.Kick()
+	for l.Written() < o {
+		l.mu.Lock()
+		if l.mu.err != nil {
+			err := l.mu.err
+			l.mu.Unlock()
+			return err
+		}
+		if l.Written() >= o {
+			l.mu.Unlock()
+			return nil
+		}
+		if l.mu.writeWaiters == nil {
+			l.mu.writeWaiters = make(chan struct{})
+		}
+		ch := l.mu.writeWaiters
+		l.mu.Unlock()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// wakeWriteWaitersLocked lets everybody in WaitWritten look again. REQUIRES: mu.
+func (l *Log) wakeWriteWaitersLocked() {
+	if l.mu.writeWaiters != nil {
+		close(l.mu.writeWaiters)
+		l.mu.writeWaiters = nil
 	}
 }
 

@@ -3,9 +3,11 @@
 // sessions, the offline tools without any.
 //
 // Lock order: Engine.mu (the executor) before anything inside wal and snapshot. No file is read or written while mu is
-// held, but for the exception that keyspace counts as ColdInLock.
+// held, but for the exception that keyspace counts as ColdInLock, while data are replaced (switch.go), and where a primary
+// begins another id (replica.go).
 //
-// Goroutines: the log's committer (package wal), the checkpointer (checkpoint.go) and the janitor (janitor.go).
+// Goroutines: the log's committer (package wal), the checkpointer (checkpoint.go), the janitor (janitor.go), after a start the
+// one that reads keys into memory (preload.go), and during Loader.RDB the one that ingests (loadrows.go).
 package engine
 
 import (

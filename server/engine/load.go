@@ -109,7 +109,9 @@ func (l *Loader) RDB(ctx context.Context, r io.Reader) (err error) {
 	if l.ended || l.store != nil {
 		return ErrLoaded
 	}
-	if l.store, err = l.e.openStore(l.dir); err != nil {
+	o := l.e.storeOptions(l.dir)
+	o.CacheBytes = min(o.CacheBytes, loadCacheBytes) // nothing is read but by merges
+	if l.store, err = snapshot.Open(o); err != nil {
 		return err
 	}
 	l.rdb = true
@@ -125,6 +127,8 @@ func (l *Loader) RDB(ctx context.Context, r io.Reader) (err error) {
 	}
 	return nil
 }
+
+const loadCacheBytes = 8 << 20
 
 // loadCompactions is how many merges may run at once while a load piles tables up.
 const loadCompactions = 2

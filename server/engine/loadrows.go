@@ -37,6 +37,9 @@ type runRow struct {
 }
 
 func (r *run) put(key, val []byte) {
+	if r.buf == nil && len(r.rows) == 0 {
+		r.buf = make([]byte, 0, runBytes/8)
+	}
 	row := runRow{start: uint32(len(r.buf))}
 	row.tag, row.phys, row.head = keyspace.RowPrefix(key)
 	r.buf = append(r.buf, key...)
@@ -50,17 +53,23 @@ func (r *run) full() bool { return len(r.buf) >= runBytes }
 
 func (r *run) sort() {
 	order := func(a, b runRow) int {
-		return cmp.Or(cmp.Compare(a.tag, b.tag), cmp.Compare(a.phys, b.phys), cmp.Compare(a.head, b.head),
-			bytes.Compare(r.buf[a.start:a.key], r.buf[b.start:b.key]))
+		switch {
+		case a.tag != b.tag:
+			return int(a.tag) - int(b.tag)
+		case a.phys != b.phys:
+			return cmp.Compare(a.phys, b.phys)
+		case a.head != b.head:
+			return cmp.Compare(a.head, b.head)
+		}
+		return bytes.Compare(r.buf[a.start:a.key], r.buf[b.start:b.key]) // far away in memory: last
 	}
 	if !slices.IsSortedFunc(r.rows, order) {
 		slices.SortFunc(r.rows, order)
 	}
 }
 
-// ingest sorts the rows and puts them into s, which stands at no offset yet.
+// ingest puts the sorted rows into s, which stands at no offset yet.
 func (r *run) ingest(ctx context.Context, s *snapshot.Store) (err error) {
-	r.sort()
 	ing, err := s.NewIngest()
 	if err != nil {
 		return err
@@ -111,9 +120,10 @@ func startRunWriter(ctx context.Context, s *snapshot.Store) *runWriter {
 	return w
 }
 
-// swap hands a run over and returns an empty one; not ok: ingesting has failed.
+// swap sorts a run, hands it over, and returns an empty one; not ok: ingesting has failed.
 func (w *runWriter) swap(r *run) (next *run, ok bool) {
 	if r != nil {
+		r.sort() // here, for ingesting takes longer than reading
 		select {
 		case w.full <- r:
 			w.runs++

@@ -19,6 +19,9 @@ const (
 	// streamHold is for how long the lock is held while records are applied, a transaction in one piece excepted: readers
 	// wait for so long at most, and the lock costs a thousandth of it.
 	streamHold = time.Millisecond
+	// streamPending bounds in bytes what of the stream is in the log's buffer and not yet written: less than the buffer that
+	// the log keeps, more than what it writes at once.
+	streamPending = 4 << 20
 	// streamLook is after how many records the clock is asked.
 	streamLook = 8
 )
@@ -83,6 +86,9 @@ func (e *Engine) streamRoom(ctx context.Context) error {
 		short := e.roomShort()
 		e.mu.Unlock()
 		if !short {
+			if end := e.log.End(); e.log.Pending() > streamPending {
+				return e.log.WaitWritten(ctx, end-streamPending)
+			}
 			return nil
 		}
 		var err error

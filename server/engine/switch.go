@@ -71,7 +71,17 @@ func (e *Engine) switchTo(ctx context.Context, m switchMark) (begun bool, err er
 	start := e.now()
 	e.mu.Lock()
 	e.commit()
-	if err := e.writeMark(switchName, string(text)); err != nil {
+	mark := e.writeMark
+	switch e.opts.mutant {
+	case "no switch mark":
+		mark = func(string, string) error { return nil }
+	case "log before the mark":
+		if err := e.log.Reset(m.Offset, m.Lineage); err != nil {
+			e.mu.Unlock()
+			return false, err
+		}
+	}
+	if err := mark(switchName, string(text)); err != nil {
 		// Whether it is there is not known: it must not be.
 		if rerr := e.removeMark(switchName); rerr != nil {
 			err = e.switchFailed(errors.Join(err, rerr))

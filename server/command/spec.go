@@ -126,7 +126,7 @@ type Spec struct {
 	FirstKey   int
 	LastKey    int
 	Step       int
-	Elem       int      // index of the first argument that names an element of the key's collection; 0 = none
+	Elem       int      // index of the first argument that names an element of the key's collection, if no options come first; 0 = none
 	Keys       KeysFunc // for movable keys
 	KeySpecs   []KeySpec
 	ACL        Categories

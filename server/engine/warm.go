@@ -76,10 +76,7 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 		if len(loads) == 0 {
 			return nil
 		}
-		around, err := e.readAround(loads[0])
-		if err != nil {
-			return err
-		}
+		around := e.readAround(loads[0])
 		for _, l := range loads {
 			if err := l.Read(e.rows, e.opts.Limits); err != nil {
 				return err
@@ -110,16 +107,17 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 const aroundRows = 64
 
 // readAround reads the cold keys that follow l in the store, so that a server that has just started is warm after a
-// fraction of its keys have been named.
-func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading, err error) {
-	if budget := e.limits.MaxMemory.Load(); budget > 0 || e.opts.NoPreload || e.opts.Manual {
-		return nil, nil // what is not asked for would take the place of what is
+// fraction of its keys have been named. What of them cannot be read is left to whoever names it: it must not keep l from
+// being read.
+func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading) {
+	if e.limits.MaxMemory.Load() > 0 || e.opts.NoPreload {
+		return nil // what is not asked for would take the place of what is
 	}
 	phys, row := l.Row()
 	_, end := keyspace.MainRange(phys)
 	keys, _, err := e.mainKeys(append(row, 0), end, aroundRows)
 	if err != nil || len(keys) == 0 {
-		return nil, err
+		return nil
 	}
 	e.Lock()
 	if db := l.DB(); db.Phys() == phys {
@@ -135,7 +133,7 @@ func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading, er
 	for _, l := range around {
 		_ = l.Read(&rows, e.opts.Limits) // kept in l; Failed tells
 	}
-	return around, nil
+	return around
 }
 
 // unpin releases what Warm has pinned for cl. REQUIRES: the lock.

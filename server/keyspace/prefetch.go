@@ -1,8 +1,13 @@
 package keyspace
 
+import "slices"
+
 // prefetchMax is how many keys one pass looks at: enough to hide the latency of memory behind one another, few enough that
 // what was fetched is still in the cache when it is used.
 const prefetchMax = 32
+
+// prefetchFrom is the number of entries from which a table no longer fits into the processor's caches.
+const prefetchFrom = 16 << 10
 
 // Prefetch brings what a table holds of keys into the processor's cache; elems[i], if not nil, is an element of the
 // collection at keys[i] that will be looked up.
@@ -11,6 +16,9 @@ const prefetchMax = 32
 // memory: slot, bucket, object, value. Done for many keys one level at a time, the loads of a level do not depend on each
 // other, and the processor has them all under way at once. What is found is not kept, since commands may change it.
 func (db *DB) Prefetch(keys, elems [][]byte) {
+	if db.t.n < prefetchFrom && !slices.ContainsFunc(elems, func(e []byte) bool { return e != nil }) {
+		return
+	}
 	var (
 		slots  [prefetchMax]*slotTable
 		hashes [prefetchMax]uint64

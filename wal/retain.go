@@ -105,8 +105,8 @@ func (l *Log) Trim(upTo Offset) error {
 	return l.Err()
 }
 
-// Retain trims what RetainBytes and RetainAge no longer keep, never beyond pin (W6).
-func (l *Log) Retain(pin Offset) error {
+// Keep returns from where on RetainBytes and RetainAge keep the log; First if neither bounds it.
+func (l *Log) Keep() (Offset, error) {
 	keep := l.First()
 	if n := l.retain.bytes.Load(); n > 0 {
 		keep = max(keep, l.Durable()-Offset(n))
@@ -114,9 +114,18 @@ func (l *Log) Retain(pin Offset) error {
 	if age := time.Duration(l.retain.age.Load()); age > 0 {
 		at, err := l.OffsetAt(l.opts.Now().Add(-age))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		keep = max(keep, at)
+	}
+	return keep, nil
+}
+
+// Retain trims what RetainBytes and RetainAge no longer keep, never beyond pin (W6).
+func (l *Log) Retain(pin Offset) error {
+	keep, err := l.Keep()
+	if err != nil {
+		return err
 	}
 	return l.Trim(min(keep, pin))
 }

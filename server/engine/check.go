@@ -57,6 +57,13 @@ func (e *Engine) checkAll(ctx context.Context, report func(line string)) (err er
 	}
 	defer func() { err = errors.Join(err, e.store.Close()) }()
 	e.rows = rowStore{newStoreGate(e.store)}
+	slots, err := e.readSlots()
+	if err != nil {
+		return err
+	}
+	for _, sl := range slots {
+		report(fmt.Sprintf("slot %s: offset %d %s", sl.Name, int64(sl.Offset), sl.Lost))
+	}
 	m := e.store.Meta()
 
 	// Recovery itself checks S1: it starts at C, and a position inside a record does not parse.

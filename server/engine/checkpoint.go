@@ -150,10 +150,8 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if e.opts.RetainBytes > 0 || e.opts.RetainAge > 0 {
-		if err := e.retain(p.at); err != nil {
-			e.logger.Warn("trimming the log failed", "error", err)
-		}
+	if err := e.retain(p.at); err != nil {
+		e.logger.Warn("trimming the log failed", "error", err)
 	}
 	return nil
 }

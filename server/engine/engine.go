@@ -64,6 +64,8 @@ type Options struct {
 	// RetainBytes and RetainAge bound the log that is kept; 0 = all of it (W6).
 	RetainBytes int64
 	RetainAge   time.Duration
+	// SlotMaxBytes bounds the log that one named replica may hold back from being trimmed; 0 = no bound.
+	SlotMaxBytes int64
 
 	// OnDurable is called by the committer when the durable offset has advanced; it must not block.
 	OnDurable func(wal.Offset)
@@ -110,6 +112,7 @@ type Engine struct {
 	streamMu sync.Mutex
 	replica  atomic.Bool // changed under streamMu and mu
 	pins     pinSet
+	slots    slotSet
 	loading  atomic.Bool // a Loader is open
 
 	// mu is the executor lock. All fields down to the blank line are under it.
@@ -185,6 +188,7 @@ func Open(o Options) (*Engine, error) {
 	e.limits.CheckpointLogBytes.Store(o.CheckpointLogBytes)
 	e.limits.DirtyBytes.Store(o.DirtyBytes)
 	e.limits.CheckpointInterval.Store(int64(o.CheckpointInterval))
+	e.slots.maxBytes.Store(o.SlotMaxBytes)
 	e.activeExpire.Store(true)
 	e.replica.Store(o.Replica)
 	e.disk.init(e)
@@ -402,6 +406,9 @@ func (e *Engine) openStores() error {
 			return errors.Join(err, log.Close(), store.Close())
 		}
 	}
+	if err := e.loadSlots(); err != nil {
+		return errors.Join(err, log.Close(), store.Close())
+	}
 	return nil
 }
 
@@ -426,7 +433,7 @@ func (e *Engine) Close(ctx context.Context) error {
 				err = e.Checkpoint(ctx)
 			}
 		}
-		e.closeErr = errors.Join(err, e.release())
+		e.closeErr = errors.Join(err, e.saveSlots(true), e.release())
 	})
 	return e.closeErr
 }

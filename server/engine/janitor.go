@@ -60,6 +60,7 @@ func (e *Engine) Tick(ctx context.Context) {
 	e.expireCycle(ctx)
 	e.unloadCycle(ctx)
 	e.disk.look()
+	e.keepSlots()
 	if e.limits.CheckpointInterval.Load() > 0 {
 		e.mu.Lock()
 		dirty, _ := e.ks.Dirty()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/holdfast-db/holdfast/snapshot"
 	"github.com/holdfast-db/holdfast/wal"
@@ -78,15 +79,27 @@ func (e *Engine) Pins() []PinInfo {
 	return all
 }
 
-// retain trims the log as configured, but never what a recovery from the store at c or a pin needs (W6).
+// retain trims the log as configured, but never what a recovery from the store at c or a pin needs (W6). Slots may lose
+// their pins by it.
 func (e *Engine) retain(c wal.Offset) error {
+	e.slots.trimming.Lock()
+	defer e.slots.trimming.Unlock()
+	keep, err := e.log.Keep()
+	if err != nil {
+		return err
+	}
+	e.trimSlots(min(c, keep))
 	e.pins.mu.Lock()
 	for p := range e.pins.all {
 		c = min(c, p.off)
 	}
 	e.pins.mu.Unlock()
-	return e.log.Retain(c)
+	return e.log.Trim(min(keep, c))
 }
+
+// SetRetention changes how much log is kept beyond what is needed (W6): bytes, age; 0 = no bound. It counts when the next
+// checkpoint is taken.
+func (e *Engine) SetRetention(bytes int64, age time.Duration) { e.log.SetRetention(bytes, age) }
 
 // ErrSwitching says that the data are being replaced by those of a primary.
 var ErrSwitching = errors.New("engine: the data are being replaced")

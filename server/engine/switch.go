@@ -124,6 +124,7 @@ func (e *Engine) exchange(m switchMark) error {
 		return e.switchFailed(err)
 	}
 	e.store = s
+	e.checkSlots()
 	e.rows.gate.putIn(s, nil)
 	watching, blocking := e.ks.Watching, e.ks.Blocking
 	if err := e.recover(-1); err != nil {

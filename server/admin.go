@@ -407,7 +407,7 @@ func (s *session) cmdLolwut(args [][]byte) {
 
 // --- data commands run on behalf of a session command
 
-// query runs a data command for this session and returns its reply in RESP2. REQUIRES: off the loop, not locked.
+// query runs a data command for this session and returns its reply in RESP2. REQUIRES: off the loop, or within a transaction.
 func (s *session) query(args ...string) ([]byte, error) {
 	argv := make([][]byte, len(args))
 	for i, a := range args {
@@ -418,6 +418,10 @@ func (s *session) query(args ...string) ([]byte, error) {
 		spec = spec.Sub(argv[1])
 	}
 	var w reply.Writer
+	if s.locked {
+		s.eng.RunInside(s.cl, spec, argv, &w)
+		return w.Bytes(), nil
+	}
 	for {
 		s.eng.Lock()
 		st := s.eng.Run(s.cl, spec, argv, &w)

@@ -49,6 +49,10 @@ const (
 	own
 	// multi: several lines of a file add up (save, client-output-buffer-limit); REWRITE may write several.
 	multi
+	// live: its hook may run while the executor lock is held (it asks Server.withEngine for it), so that within a transaction
+	// CONFIG SET takes effect in its place under the same hold. Before any other directive that has a hook the transaction
+	// lets go of the lock.
+	live
 )
 
 // directive is a row of the table.
@@ -420,6 +424,7 @@ func (e *ConfigSetError) Error() string {
 
 // Set changes several directives of a running server: all or none. mayProtected says whether protected directives may
 // be changed by this client. Hooks run after all values stand, each once; if one refuses, every value is put back.
+// REQUIRES: s.configSet, so that an undo restores what it found.
 func (c *Config) Set(s *Server, pairs []Pair, mayProtected bool) error {
 	idx := make([]int, 0, len(pairs))
 	var refused *ConfigSetError
@@ -447,10 +452,7 @@ func (c *Config) Set(s *Server, pairs []Pair, mayProtected bool) error {
 		return refused
 	}
 
-	// One CONFIG SET at a time, so that an undo restores what it found. The values' own lock is free while hooks run:
-	// they read the new values.
-	s.configSet.Lock()
-	defer s.configSet.Unlock()
+	// The values' own lock is free while hooks run: they read the new values.
 	c.mu.Lock()
 	old := slices.Clone(c.mu.vals)
 	var changed []int
@@ -492,6 +494,12 @@ func (c *Config) Set(s *Server, pairs []Pair, mayProtected bool) error {
 		}
 	}
 	return nil
+}
+
+// live tells whether CONFIG SET of a directive may run under the executor lock.
+func (c *Config) live(name string) bool {
+	i, ok := c.byName[strings.ToLower(name)]
+	return !ok || c.table[i].apply == nil || c.table[i].has(live)
 }
 
 // Reference is a row of the table for documentation.

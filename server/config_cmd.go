@@ -33,11 +33,27 @@ func (s *session) cmdConfigSet(args [][]byte) {
 	for i := 2; i < len(args); i += 2 {
 		pairs = append(pairs, Pair{string(args[i]), string(args[i+1])})
 	}
+	// A transaction has locked configSet before the executor lock, see execPart.
+	if !s.locked {
+		s.srv.configSet.Lock()
+		defer s.srv.configSet.Unlock()
+	}
+	s.srv.configSet.inside = s.locked
 	if err := s.srv.cfg.Set(s.srv, pairs, s.allowed("enable-protected-configs")); err != nil {
 		w.Error("ERR " + err.Error())
 		return
 	}
 	w.OK()
+}
+
+// liveConfigSet tells whether a CONFIG SET can take effect while the executor lock is held.
+func liveConfigSet(s *session, args [][]byte) bool {
+	for i := 2; i < len(args); i += 2 {
+		if !s.srv.cfg.live(string(args[i])) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *session) cmdConfigRewrite(_ [][]byte) {
@@ -56,6 +72,6 @@ func (s *session) cmdConfigRewrite(_ [][]byte) {
 }
 
 func (s *session) cmdConfigResetStat(_ [][]byte) {
-	s.srv.resetStats()
+	s.withLock(s.srv.resetStats)
 	s.conn.Out().OK()
 }

@@ -10,6 +10,16 @@ import (
 	"github.com/holdfast-db/holdfast/server/reply"
 )
 
+// debugInside tells whether a DEBUG can run within a transaction under its hold of the lock.
+func debugInside(_ *session, args [][]byte) bool {
+	for _, sub := range []string{"reload", "loadaof", "checkpoint"} {
+		if isWord(args[1], sub) {
+			return false
+		}
+	}
+	return true
+}
+
 // cmdDebug is DEBUG. It runs off the loop.
 func (s *session) cmdDebug(args [][]byte) {
 	w := s.conn.Out()
@@ -24,9 +34,7 @@ func (s *session) cmdDebug(args [][]byte) {
 			return
 		}
 		// Every command waits, as if the server were busy: the lock is held, as with a slow command.
-		s.eng.Lock()
-		sleep(s.ctx, time.Duration(sec*float64(time.Second)), false)
-		s.eng.Unlock()
+		s.withLock(func() { sleep(s.ctx, time.Duration(sec*float64(time.Second)), false) })
 		w.OK()
 	case sub == "set-active-expire" && len(args) == 3:
 		s.eng.SetActiveExpire(string(args[2]) != "0")
@@ -34,9 +42,8 @@ func (s *session) cmdDebug(args [][]byte) {
 	case sub == "object" && len(args) >= 3:
 		s.debugObject(string(args[2]))
 	case sub == "digest" && len(args) == 2:
-		s.eng.Lock()
-		sum := s.eng.RedisDigest()
-		s.eng.Unlock()
+		var sum [20]byte
+		s.withLock(func() { sum = s.eng.RedisDigest() })
 		w.Simple(fmt.Sprintf("%x", sum))
 	case sub == "digest-value" && len(args) >= 2:
 		s.debugDigestValue(args[2:])
@@ -57,7 +64,7 @@ func (s *session) cmdDebug(args [][]byte) {
 		}
 		w.OK()
 	case sub == "unload" && len(args) == 2:
-		w.Int(int64(s.eng.UnloadAll()))
+		s.withLock(func() { w.Int(int64(s.eng.UnloadAllLocked())) })
 	case sub == "jmap" && len(args) == 2:
 		w.OK()
 	default:
@@ -75,12 +82,12 @@ func (s *session) debugDigestValue(keys [][]byte) {
 			s.failed(w, err)
 			return
 		}
-		s.eng.Lock()
 		var sum [20]byte
-		if o := s.eng.DB(s.cl.DB).Get(key); o != nil {
-			sum = command.ValueDigest(o)
-		}
-		s.eng.Unlock()
+		s.withLock(func() {
+			if o := s.eng.DB(s.cl.DB).Get(key); o != nil {
+				sum = command.ValueDigest(o)
+			}
+		})
 		w.Simple(fmt.Sprintf("%x", sum))
 	}
 }

@@ -24,6 +24,11 @@ const (
 	waits
 )
 
+// Within a transaction commands run in their place, under the one hold of the lock that makes it atomic. A command of another
+// mode than anywhere cannot, unless inside says so: the transaction lets go of the lock for it. What stands before it and what
+// follows are then two records of the log, and others may see what is between. (Sentinel's transactions are of this kind:
+// REPLICAOF, CONFIG REWRITE, CLIENT KILL.)
+
 // outcome is what became of a session command.
 type outcome bool
 
@@ -36,6 +41,23 @@ const (
 type sessionHandler struct {
 	run  func(*session, *command.Spec, [][]byte) outcome
 	mode handlerMode
+	// inside tells whether it may run under the lock all the same, within a transaction (session.locked tells the handler).
+	// nil: never.
+	inside func(s *session, args [][]byte) bool
+}
+
+// within makes a handler that can do with the lock held part of transactions.
+func (h sessionHandler) within(when func(s *session, args [][]byte) bool) sessionHandler {
+	h.inside = when
+	return h
+}
+
+// always is for handlers that can do with the lock held, whatever their arguments.
+func always(*session, [][]byte) bool { return true }
+
+// cuts tells whether a transaction has to let go of the lock for this command.
+func (h *sessionHandler) cuts(s *session, args [][]byte) bool {
+	return h.mode != anywhere && (h.inside == nil || !h.inside(s, args))
 }
 
 // plain adapts a handler that always completes.

@@ -46,15 +46,15 @@ func sessionHandlers() map[string]sessionHandler {
 		"command|list":            plain(anywhere, (*session).cmdCommandList),
 
 		"config|get":       plain(anywhere, (*session).cmdConfigGet),
-		"config|set":       plain(unlocked, (*session).cmdConfigSet),
-		"config|resetstat": plain(unlocked, (*session).cmdConfigResetStat),
+		"config|set":       plain(waits, (*session).cmdConfigSet).within(liveConfigSet),
+		"config|resetstat": plain(unlocked, (*session).cmdConfigResetStat).within(always),
 		"config|rewrite":   plain(waits, (*session).cmdConfigRewrite),
 
-		"info":    plain(unlocked, (*session).cmdInfo),
+		"info":    plain(unlocked, (*session).cmdInfo).within(always),
 		"role":    plain(anywhere, (*session).cmdRole),
 		"monitor": plain(anywhere, (*session).cmdMonitor),
 		"lolwut":  plain(anywhere, (*session).cmdLolwut),
-		"debug":   plain(waits, (*session).cmdDebug),
+		"debug":   plain(waits, (*session).cmdDebug).within(debugInside),
 
 		"save":         plain(waits, (*session).cmdSave),
 		"bgsave":       plain(anywhere, (*session).cmdBgSave),
@@ -63,22 +63,22 @@ func sessionHandlers() map[string]sessionHandler {
 		"shutdown":     plain(waits, (*session).cmdShutdown),
 		"replicaof":    plain(anywhere, (*session).cmdReplicaOf),
 		"slaveof":      plain(anywhere, (*session).cmdReplicaOf),
-		"wait":         plain(waits, (*session).cmdWait),
+		"wait":         plain(waits, (*session).cmdWait).within(always),
 
 		"slowlog|get":   plain(anywhere, (*session).cmdSlowlogGet),
 		"slowlog|len":   plain(anywhere, (*session).cmdSlowlogLen),
 		"slowlog|reset": plain(anywhere, (*session).cmdSlowlogReset),
 
-		"latency|doctor":    plain(unlocked, (*session).cmdLatencyDoctor),
+		"latency|doctor":    plain(unlocked, (*session).cmdLatencyDoctor).within(always),
 		"latency|histogram": plain(anywhere, (*session).cmdLatencyHistogram),
 		"latency|history":   plain(anywhere, (*session).cmdLatencyHistory),
 		"latency|latest":    plain(anywhere, (*session).cmdLatencyLatest),
 		"latency|reset":     plain(anywhere, (*session).cmdLatencyReset),
 
-		"memory|doctor":       plain(unlocked, (*session).cmdMemoryDoctor),
-		"memory|malloc-stats": plain(waits, (*session).cmdMemoryMallocStats),
-		"memory|purge":        plain(waits, (*session).cmdMemoryPurge),
-		"memory|stats":        plain(unlocked, (*session).cmdMemoryStats),
+		"memory|doctor":       plain(unlocked, (*session).cmdMemoryDoctor).within(always),
+		"memory|malloc-stats": plain(waits, (*session).cmdMemoryMallocStats).within(always),
+		"memory|purge":        plain(waits, (*session).cmdMemoryPurge).within(always),
+		"memory|stats":        plain(unlocked, (*session).cmdMemoryStats).within(always),
 	}
 	for _, container := range []string{"client", "acl", "command", "config", "slowlog", "latency", "memory"} {
 		h[container+"|help"] = plain(anywhere, (*session).cmdHelp)

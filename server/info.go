@@ -52,6 +52,8 @@ type infoWriter struct {
 	st  engine.Stats
 	now time.Time
 	mem memoryFigures
+	// Look-ups of reading commands that found their key, and that did not.
+	hits, misses int64
 }
 
 func (i *infoWriter) field(name string, v any) { fmt.Fprintf(&i.b, "%s:%v\r\n", name, v) }
@@ -83,6 +85,7 @@ func (s *session) cmdInfo(args [][]byte) {
 		want["default"], extras = true, true
 	}
 	i := &infoWriter{srv: s.srv, st: s.engineStats(), now: time.Now(), mem: readMemory()}
+	s.withLock(func() { i.hits, i.misses = s.eng.Keyspace().Hits, s.eng.Keyspace().Misses })
 	first := true
 	for _, sec := range infoSections {
 		if !want[sec.name] && !(want["default"] && (extras || !sec.extra)) {
@@ -98,8 +101,13 @@ func (s *session) cmdInfo(args [][]byte) {
 	s.conn.Out().Verbatim("txt", i.b.String())
 }
 
-// engineStats asks the engine. REQUIRES: the lock is not held.
-func (s *session) engineStats() engine.Stats { return s.eng.Stats() }
+// engineStats asks the engine, within a transaction under its hold of the lock.
+func (s *session) engineStats() engine.Stats {
+	if s.locked {
+		return s.eng.StatsLocked()
+	}
+	return s.eng.Stats()
+}
 
 func infoServer(i *infoWriter) {
 	var u unix.Utsname
@@ -268,9 +276,8 @@ func infoStats(i *infoWriter) {
 	i.field("expired_keys", i.st.Expired)
 	i.field("evicted_keys", i.st.Evicted)
 	i.field("evicted_clients", 0)
-	hits, misses := i.srv.lookups()
-	i.field("keyspace_hits", hits)
-	i.field("keyspace_misses", misses)
+	i.field("keyspace_hits", i.hits)
+	i.field("keyspace_misses", i.misses)
 	i.field("pubsub_channels", 0)
 	i.field("pubsub_patterns", 0)
 	i.field("latest_fork_usec", 0)
@@ -279,19 +286,8 @@ func infoStats(i *infoWriter) {
 	i.field("total_error_replies", failed)
 }
 
-// lookups returns how many look-ups of reading commands found their key, and how many did not. REQUIRES: the engine's lock
-// is not held.
-func (s *Server) lookups() (hits, misses int64) {
-	s.eng.Lock()
-	defer s.eng.Unlock()
-	ks := s.eng.Keyspace()
-	return ks.Hits, ks.Misses
-}
-
-// resetLookups sets both to 0.
+// resetLookups sets the counts of look-ups to 0. REQUIRES: the executor lock.
 func (s *Server) resetLookups() {
-	s.eng.Lock()
-	defer s.eng.Unlock()
 	ks := s.eng.Keyspace()
 	ks.Hits, ks.Misses = 0, 0
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -11,13 +12,11 @@ import (
 
 // transaction is the state of MULTI on one connection.
 type transaction struct {
-	active  bool
-	broken  bool // a command was refused while queueing: EXEC answers EXECABORT
-	writes  bool
-	queue   []engine.Queued
-	outside map[int]bool  // entries of queue that runOutside has run
-	bytes   int64         // memory of the queued arguments
-	wait    engine.Status // what the engine wants done before EXEC: StatusCold or StatusRoom
+	active bool
+	broken bool // a command was refused while queueing: EXEC answers EXECABORT
+	writes bool
+	queue  []engine.Queued
+	bytes  int64 // memory of the queued arguments
 }
 
 // bypassesQueue tells whether a command runs at once inside MULTI.
@@ -105,7 +104,8 @@ func (s *session) cmdDiscard(_ [][]byte) {
 	w.OK()
 }
 
-// cmdExec runs the transaction: all of it under one hold of the lock.
+// cmdExec runs the transaction under one hold of the lock, but for commands that cannot run under it (sessionHandler.cuts).
+// On the loop it reports again where anything has to wait, and has done nothing then.
 func (s *session) cmdExec(_ *command.Spec, _ [][]byte) outcome {
 	w := s.conn.Out()
 	if !s.multi.active {
@@ -118,21 +118,23 @@ func (s *session) cmdExec(_ *command.Spec, _ [][]byte) outcome {
 		return done
 	}
 	queue := s.multi.queue
-	if !s.runOutside() {
+	to := s.nextCut(queue, 0)
+	if !s.offLoop && (to < len(queue) || s.mayWait(queue)) {
 		return again
 	}
-	start := w.Len()
-	s.lock()
-	st := s.eng.RunMulti(s.cl, queue, w)
-	switch st {
-	case engine.StatusCold, engine.StatusRoom:
-		s.unlock()
-		w.Truncate(start)
-		s.multi.wait = st
+	st, err := s.execPart(queue[:to], func() engine.Status { return s.eng.RunMulti(s.cl, queue, to, w) })
+	if err == nil && (st == engine.StatusCold || st == engine.StatusRoom) {
 		return again
 	}
-	s.inSlice += len(queue)
-	s.countQueued(queue)
+	if err != nil {
+		s.failed(w, err)
+		s.discard()
+		return done
+	}
+	if st == engine.StatusDone {
+		s.execRest(queue, to)
+		s.countQueued(queue)
+	}
 	s.multi = transaction{}
 	s.queued.Store(-1)
 	s.dirtyExec.Store(false)
@@ -140,36 +142,82 @@ func (s *session) cmdExec(_ *command.Spec, _ [][]byte) outcome {
 	return done
 }
 
-// runOutside runs those commands of the transaction that cannot run under the engine's lock since they take it themselves
-// (INFO, CONFIG SET …): just before the transaction instead of within. Their replies take their places in it. It reports
-// false if one of them may wait and this is the loop.
-func (s *session) runOutside() bool {
-	w := s.conn.Out()
-	for i := range s.multi.queue {
-		q := &s.multi.queue[i]
-		if q.Session == nil || s.multi.outside[i] {
-			continue
+// nextCut returns the index of the first command from there on for which the lock has to be let go of, len(queue) if there is
+// none.
+func (s *session) nextCut(queue []engine.Queued, from int) int {
+	for i := from; i < len(queue); i++ {
+		if queue[i].Session != nil && s.srv.handlers[queue[i].Spec.ID].cuts(s, queue[i].Args) {
+			return i
 		}
-		h := s.srv.handlers[q.Spec.ID]
-		if h.mode == anywhere {
-			continue
+	}
+	return len(queue)
+}
+
+// mayWait tells whether a command of the transaction takes long enough to keep off the loop.
+func (s *session) mayWait(queue []engine.Queued) bool {
+	for i := range queue {
+		if queue[i].Session != nil && s.srv.handlers[queue[i].Spec.ID].mode == waits {
+			return true
+		}
+	}
+	return false
+}
+
+// execPart runs commands of the transaction under one hold of the lock. Off the loop it waits for what the engine asks for
+// first; on the loop it reports that (engine.StatusCold, engine.StatusRoom), without the lock.
+func (s *session) execPart(part []engine.Queued, run func() engine.Status) (engine.Status, error) {
+	configures := slices.ContainsFunc(part, func(q engine.Queued) bool { return q.Spec.FullName == "config|set" })
+	for {
+		if configures { // it comes before the executor lock
+			s.unlock()
+			s.srv.configSet.Lock()
+		}
+		s.lock()
+		st := run()
+		if configures {
+			s.srv.configSet.Unlock()
+		}
+		if st == engine.StatusDone || st == engine.StatusAborted {
+			s.inSlice += len(part)
+			return st, nil
 		}
 		s.unlock()
-		if h.mode == waits && !s.offLoop {
-			s.multi.wait = engine.StatusDone // nothing to prepare but to leave the loop
-			return false
+		if !s.offLoop {
+			return st, nil
 		}
-		start := w.Len()
-		h.run(s, q.Spec, q.Args)
-		text := append([]byte(nil), w.Bytes()[start:]...)
-		w.Truncate(start)
-		q.Session = func(w *reply.Writer) { w.Raw(text) }
-		if s.multi.outside == nil {
-			s.multi.outside = map[int]bool{}
+		var err error
+		if st == engine.StatusRoom {
+			err = s.eng.WaitRoom(s.ctx)
+		} else {
+			err = s.eng.WarmMulti(s.ctx, s.cl, part)
 		}
-		s.multi.outside[i] = true
+		if err != nil {
+			return st, err
+		}
 	}
-	return true
+}
+
+// execRest runs what follows the first part of a transaction: at is a command for which the lock has to be let go of, or the
+// end. REQUIRES: off the loop, unless at is the end.
+func (s *session) execRest(queue []engine.Queued, at int) {
+	w := s.conn.Out()
+	for at < len(queue) {
+		s.unlock()
+		q := &queue[at]
+		s.srv.handlers[q.Spec.ID].run(s, q.Spec, q.Args)
+		from := at + 1
+		at = s.nextCut(queue, from)
+		part := queue[from:at]
+		if len(part) == 0 {
+			continue
+		}
+		if _, err := s.execPart(part, func() engine.Status { return s.eng.RunMore(s.cl, part, w) }); err != nil {
+			for range queue[from:] { // the array of replies has been begun
+				s.failed(w, err)
+			}
+			return
+		}
+	}
 }
 
 // countQueued counts the commands of a transaction. Their times are not measured one by one.

@@ -45,7 +45,10 @@ type Options struct {
 // Server owns the life of a server's components. Each has its own file and lock.
 type Server struct {
 	cfg       *Config
-	configSet sync.Mutex // one CONFIG SET at a time
+	configSet struct {
+		sync.Mutex      // one CONFIG SET at a time
+		inside     bool // it runs within a transaction: the executor lock is held
+	}
 	log       hclog.Logger
 	eng       *engine.Engine
 	network   *Network
@@ -275,15 +278,28 @@ func (s *Server) applyNetwork() error {
 	return s.applyEngine()
 }
 
+// withEngine runs fn under the executor lock. REQUIRES: configSet.
+func (s *Server) withEngine(fn func()) {
+	if s.configSet.inside {
+		fn()
+		return
+	}
+	s.eng.Lock()
+	fn()
+	s.eng.Unlock()
+}
+
 // applyEngine makes changed settings of the engine and of handlers take effect.
 func (s *Server) applyEngine() error {
-	s.eng.SetFsync(fsyncPolicies[s.cfg.Text("appendfsync")])
 	s.eng.SetMaxMemory(s.cfg.Int("maxmemory"))
 	s.eng.SetCheckpointLogBytes(s.cfg.Int("checkpoint-log-bytes"))
 	s.eng.SetCheckpointInterval(s.checkpointInterval())
 	s.eng.SetDirtyBytes(s.cfg.Int("dirty-bytes-limit"))
-	s.eng.SetCommandConfig(s.setCommandConfig)
-	s.eng.SetLimits(s.setLimits)
+	s.withEngine(func() {
+		s.eng.SetFsync(fsyncPolicies[s.cfg.Text("appendfsync")])
+		s.eng.SetCommandConfig(s.setCommandConfig)
+		s.eng.SetLimits(s.setLimits)
+	})
 	return nil
 }
 
@@ -359,7 +375,7 @@ func (s *Server) checkpointSoon() {
 	})
 }
 
-// resetStats is CONFIG RESETSTAT.
+// resetStats is CONFIG RESETSTAT. REQUIRES: the executor lock.
 func (s *Server) resetStats() {
 	s.stats.reset()
 	n := s.network.Stats()

@@ -337,17 +337,9 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 			s.pending = args
 			return true
 		}
-		if h.run(s, spec, args) == again {
-			// EXEC met cold keys or back-pressure.
-			if !mayWait {
-				s.pending = args
-				return true
-			}
-			if err := s.prepareMulti(); err == nil {
-				return s.step(row, args, true)
-			} else {
-				s.failed(w, err)
-			}
+		if h.run(s, spec, args) == again { // EXEC has to wait; off the loop it does that itself
+			s.pending = args
+			return true
 		}
 	}
 	s.account(spec, args, start, errs)
@@ -360,17 +352,6 @@ func (s *session) prepare(st engine.Status, spec *command.Spec, args [][]byte) e
 		return s.eng.WaitRoom(s.ctx)
 	}
 	return s.eng.Warm(s.ctx, s.cl, spec, args)
-}
-
-// prepareMulti does what the engine asked for before the transaction can run. REQUIRES: off the loop, not locked.
-func (s *session) prepareMulti() error {
-	switch s.multi.wait {
-	case engine.StatusRoom:
-		return s.eng.WaitRoom(s.ctx)
-	case engine.StatusDone:
-		return nil
-	}
-	return s.eng.WarmMulti(s.ctx, s.cl, s.multi.queue)
 }
 
 // failed answers a command whose keys could not be read from disk.

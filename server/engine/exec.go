@@ -39,6 +39,8 @@ const (
 	StatusBlocked
 	// StatusRoom: not begun, memory is full of changes that no checkpoint has written yet. Unlock, WaitRoom, try again.
 	StatusRoom
+	// StatusAborted: a transaction does not run, since a watched key has changed or writes are refused. Its reply is written.
+	StatusAborted
 )
 
 // Queued is a command of a transaction. Args must stay valid until RunMulti has returned.
@@ -279,45 +281,75 @@ func (e *Engine) endTxn() {
 	e.txn, e.txnCount = e.txn[:0], 0
 }
 
-// RunMulti executes a transaction: all of it under this hold, one record in the log. It writes the array of replies, or
-// a null array if a watched key has changed. REQUIRES: the lock.
-func (e *Engine) RunMulti(cl *Client, queue []Queued, w *reply.Writer) Status {
+// RunMulti executes the first n commands of a transaction under this hold, as one record in the log. n is all of them unless
+// one cannot run under the lock; what follows that one is RunMore's. It begins the array of all replies, or writes a null
+// array if a watched key has changed. REQUIRES: the lock.
+func (e *Engine) RunMulti(cl *Client, queue []Queued, n int, w *reply.Writer) Status {
 	if e.watchBroken(cl) {
 		e.Unwatch(cl)
 		e.unpin(cl)
 		w.NullArray()
-		return StatusDone
+		return StatusAborted
 	}
-	writes := false
-	for i := range queue {
-		writes = writes || queue[i].Spec.Write()
-	}
-	if writes {
+	if anyWrites(queue) {
 		if msg := e.WriteRefusal(); msg != "" {
 			e.Unwatch(cl)
 			e.unpin(cl)
 			w.Error("EXECABORT Transaction discarded because of: " + msg)
-			return StatusDone
+			return StatusAborted
 		}
 		if e.roomShort() {
 			return StatusRoom
 		}
 	}
-	if e.anyCold() && len(e.coldOf(cl, queue)) > 0 {
+	if e.anyCold() && len(e.coldOf(cl, queue[:n])) > 0 {
 		return StatusCold
 	}
 	e.Unwatch(cl)
+	w.Array(len(queue))
+	e.runQueue(cl, queue[:n], "", w)
+	return StatusDone
+}
+
+// RunMore executes more of a transaction that RunMulti has begun, as a record of its own. Where writes are refused meanwhile,
+// each of them answers so: what came before them has happened. REQUIRES: the lock.
+func (e *Engine) RunMore(cl *Client, queue []Queued, w *reply.Writer) Status {
+	refusal := e.WriteRefusal()
+	if refusal == "" && anyWrites(queue) && e.roomShort() {
+		return StatusRoom
+	}
+	if e.anyCold() && len(e.coldOf(cl, queue)) > 0 {
+		return StatusCold
+	}
+	e.runQueue(cl, queue, refusal, w)
+	return StatusDone
+}
+
+func anyWrites(queue []Queued) bool {
+	for i := range queue {
+		if queue[i].Spec.Write() {
+			return true
+		}
+	}
+	return false
+}
+
+// runQueue executes commands of a transaction, all under this hold; refusal, if not "", answers those that write.
+func (e *Engine) runQueue(cl *Client, queue []Queued, refusal string, w *reply.Writer) {
 	if cl.pinned != nil {
 		defer e.unpin(cl)
 	}
 	c := &e.ctx
-	w.Array(len(queue))
 	e.beginTxn()
 	c.SetNoBlock(true)
 	for i := range queue {
 		q := &queue[i]
 		if q.Session != nil {
 			q.Session(w)
+			continue
+		}
+		if refusal != "" && q.Spec.Write() {
+			w.Error(refusal)
 			continue
 		}
 		if q.Spec.Flags&command.FlagDenyoom != 0 && e.evictShort() && !e.evict() {
@@ -335,7 +367,16 @@ func (e *Engine) RunMulti(cl *Client, queue []Queued, w *reply.Writer) Status {
 	if len(e.ready) > 0 {
 		e.serveReady()
 	}
-	return StatusDone
+}
+
+// RunInside runs a command that only reads, on behalf of a session command within a transaction. A key that is not in memory
+// is read under the lock. REQUIRES: the lock, RunMulti or RunMore under way.
+func (e *Engine) RunInside(cl *Client, spec *command.Spec, args [][]byte, w *reply.Writer) {
+	c := &e.ctx
+	c.DB, c.W = e.ks.DB(cl.DB), w
+	c.Reset(spec, args)
+	spec.Handler(c)
+	e.finish(cl.DB)
 }
 
 // refuseWrites makes writes fail with a message from now on; nil lets them through again.

@@ -88,7 +88,7 @@ func multi(e *Engine, cl *Client, lines ...string) string {
 	}
 	for {
 		e.Lock()
-		st := e.RunMulti(cl, q, &w)
+		st := e.RunMulti(cl, q, len(q), &w)
 		e.Unlock()
 		switch st {
 		case StatusDone:

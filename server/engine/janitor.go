@@ -226,8 +226,11 @@ func (e *Engine) unload(max int) (over bool, n int) {
 func (e *Engine) UnloadAll() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.ks.UnloadAll()
+	return e.UnloadAllLocked()
 }
+
+// UnloadAllLocked is UnloadAll for whoever has the lock. REQUIRES: the lock.
+func (e *Engine) UnloadAllLocked() int { return e.ks.UnloadAll() }
 
 // --- Redis's eviction policies: only when the user asks for one are keys deleted
 

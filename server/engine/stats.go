@@ -49,6 +49,22 @@ type Stats struct {
 
 // Stats gathers figures.
 func (e *Engine) Stats() Stats {
+	s := e.statsUnlocked()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.statsLocked(&s)
+	return s
+}
+
+// StatsLocked is Stats for whoever has the lock. REQUIRES: the lock.
+func (e *Engine) StatsLocked() Stats {
+	s := e.statsUnlocked()
+	e.statsLocked(&s)
+	return s
+}
+
+// statsUnlocked gathers what has locks of its own, all of which come after the executor lock.
+func (e *Engine) statsUnlocked() Stats {
 	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(),
 		First: e.log.First(), Durable: e.log.Durable(), DiskFull: e.disk.full.Load(),
 		Preloading: e.preloading.Load()}
@@ -56,8 +72,10 @@ func (e *Engine) Stats() Stats {
 		s.Store = store.Metrics()
 		e.rows.gate.leave()
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	return s
+}
+
+func (e *Engine) statsLocked(s *Stats) {
 	for i := range e.ks.NumDBs() {
 		db := e.ks.DB(i)
 		s.DBs = append(s.DBs, DBStats{db.Resident() + db.Cold(), db.Expires(), db.Resident()})
@@ -70,13 +88,10 @@ func (e *Engine) Stats() Stats {
 	s.Expired, s.Evicted = e.ks.Expired, e.evicted
 	s.MaxHold = time.Duration(e.maxHold.ns)
 	s.Watching = len(e.watched)
-	return s
 }
 
-// ResetStats sets the counters to zero (CONFIG RESETSTAT).
+// ResetStats sets the counters to zero (CONFIG RESETSTAT). REQUIRES: the lock.
 func (e *Engine) ResetStats() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	blocked := e.stats.blocked
 	e.stats = counters{blocked: blocked}
 	e.ks.Expired, e.evicted, e.maxHold.ns, e.ks.ColdInLock = 0, 0, 0, 0
@@ -84,10 +99,8 @@ func (e *Engine) ResetStats() {
 
 // --- what CONFIG SET changes
 
-// SetFsync changes the fsync policy.
+// SetFsync changes the fsync policy. REQUIRES: the lock.
 func (e *Engine) SetFsync(p wal.Policy) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.policy.Store(int32(p))
 	e.log.SetPolicy(p)
 }
@@ -104,16 +117,8 @@ func (e *Engine) SetCheckpointInterval(d time.Duration) { e.limits.CheckpointInt
 // SetDirtyBytes changes the bound of dirty bytes.
 func (e *Engine) SetDirtyBytes(n int64) { e.limits.DirtyBytes.Store(n) }
 
-// SetCommandConfig changes what handlers know of the configuration.
-func (e *Engine) SetCommandConfig(fn func(c *command.Config)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	fn(&e.conf)
-}
+// SetCommandConfig changes what handlers know of the configuration. REQUIRES: the lock.
+func (e *Engine) SetCommandConfig(fn func(c *command.Config)) { fn(&e.conf) }
 
-// SetLimits changes the encoding thresholds; they apply to what is changed from then on.
-func (e *Engine) SetLimits(fn func(l *keyspace.Limits)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	fn(e.opts.Limits)
-}
+// SetLimits changes the encoding thresholds; they apply to what is changed from then on. REQUIRES: the lock.
+func (e *Engine) SetLimits(fn func(l *keyspace.Limits)) { fn(e.opts.Limits) }

@@ -111,9 +111,15 @@ const getackLen = 37
 
 // acked notes an acknowledgement.
 func (p *Primary) acked(l *link, ack, fack wal.Offset) {
-	now := p.o.Clock.Now()
+	now, durable := p.o.Clock.Now(), p.o.Source.Log().Durable()
 	p.mu.Lock()
 	l.ackTime = now
+	if l.fullSync && !l.heard {
+		l.measureSnapshot(now)
+	}
+	if l.state == StateOnline {
+		l.measureReplay(ack, durable, now)
+	}
 	l.ack, l.fack = max(l.ack, ack), max(l.fack, fack)
 	if !l.heard {
 		l.heard = true
@@ -125,6 +131,10 @@ func (p *Primary) acked(l *link, ack, fack wal.Offset) {
 	if full {
 		p.movePin(l, ack)
 	}
+	if fack < 0 {
+		fack = ack // it has nothing but memory
+	}
+	p.onDisk(l, fack)
 	if p.o.OnAck != nil {
 		p.o.OnAck()
 	}

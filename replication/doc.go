@@ -33,6 +33,9 @@
 // at once, each with its own view. The log is pinned from C on (W6) until the replica has acknowledged what there was when its
 // stream began.
 //
+// A replica that stands on our history but far behind is given a snapshot where that is clearly sooner (estimate.go), by rates
+// that its acknowledgements have told. One that gives its name is told to Slots, which keep the log for it while it is away.
+//
 // # Replica
 //
 //	replica := replication.NewReplica(replication.ReplicaOptions{Sink: …, Dial: …, Downstream: primary, Logger: …})
@@ -54,5 +57,5 @@
 // ticks; a link that is up has two more, which write and wait for the disk. Stop returns after all of them.
 //
 // No lock of this package is held while a Source, Sink, Loader, Pin or hook is called (but for Source.Log, which must not wait),
-// except that Start and Stop wait for each other.
+// except that Start and Stop wait for each other, and that Slots hears of the names one call after another.
 package replication

@@ -75,6 +75,9 @@ func (u *upstream) handshake(t Target) (verdict, error) {
 	if c.IP != "" {
 		requests = append(requests, []string{"REPLCONF", "ip-address", c.IP})
 	}
+	if c.Name != "" {
+		requests = append(requests, []string{"REPLCONF", "replica-name", c.Name})
+	}
 	requests = append(requests, []string{"REPLCONF", "capa", "eof", "capa", "psync2"})
 	// A primary whose buffers are full must not be waited for without reading: over a pipe, neither end would go on.
 	sent := make(chan error, 1)

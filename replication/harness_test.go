@@ -402,13 +402,22 @@ type peer struct {
 }
 
 func newPeer(t testing.TB, f *fake, clock Clock, c PrimaryConfig) *peer {
+	return newPeerWith(t, f, clock, c, nil)
+}
+
+// newPeerWith is newPeer with options changed.
+func newPeerWith(t testing.TB, f *fake, clock Clock, c PrimaryConfig, change func(*PrimaryOptions)) *peer {
 	s := &peer{t: t, f: f}
 	n := 0
 	var mu sync.Mutex
-	s.p = NewPrimary(PrimaryOptions{
+	o := PrimaryOptions{
 		Source: f, NewSpool: NewFileSpool(t.TempDir()), Clock: clock, Config: c,
 		Rand: func() string { mu.Lock(); defer mu.Unlock(); n++; return fmt.Sprintf("%040x", n) },
-	})
+	}
+	if change != nil {
+		change(&o)
+	}
+	s.p = NewPrimary(o)
 	t.Cleanup(func() { s.p.Close(); s.wg.Wait() })
 	return s
 }

@@ -38,6 +38,12 @@ type link struct {
 	// then a cut would cost it a second full sync (W6).
 	pin      Pin
 	pinUntil wal.Offset
+
+	// Of measuring: p.mu.
+	progress      progress
+	snapshotStart time.Time // when the full sync began; zero: none, or measured
+	snapshotSize  int64     // bytes of the store then
+	tablesSent    bool      // as tables, not as RDB
 }
 
 // Limits of a link's memory beside its log reader's buffer (M1).
@@ -92,23 +98,17 @@ func (l *link) serve() error {
 	p.log.Info(fmt.Sprintf("Replica %s asks for synchronization", l.addr))
 	log := p.o.Source.Log()
 	lineage := log.Lineage()
-	d := Decide(lineage, log.First(), log.Durable(), l.q.ID, l.q.Offset)
-	current := ""
-	if n := len(lineage); n > 0 {
-		current = lineage[n-1].ID
-	}
-	switch {
-	case l.q.Old || l.q.RDBOnly:
-		d = Decision{Why: "full resync requested"}
-	case d.Continue && !l.q.PSYNC2 && l.q.ID != current:
-		// It would take the bytes that follow for bytes of the old id (W3).
-		d.Continue, d.Why = false, "the replica would not learn the new replication ID (no capa psync2)"
-	}
+	d := p.judge(log, lineage, &l.q, l.who())
 	if d.Continue {
-		return l.resume(log, d.From, current)
+		l.logChoice(d)
+		if !d.Snapshot {
+			return l.resume(log, d.From, lineage[len(lineage)-1].ID)
+		}
 	}
 	p.full.Add(1)
-	if d.Asked {
+	if d.Snapshot {
+		p.chosen.Add(1)
+	} else if d.Asked {
 		p.failed.Add(1)
 		p.log.Info(fmt.Sprintf("Partial resynchronization with %s not accepted: %s", l.addr, d.Why))
 	} else {
@@ -119,6 +119,7 @@ func (l *link) serve() error {
 
 // resume answers +CONTINUE and streams.
 func (l *link) resume(log *wal.Log, from wal.Offset, id string) error {
+	l.p.claim(l, from)
 	r, err := log.NewReader(from)
 	if err != nil {
 		return err // trimmed this moment: it asks again and gets a full sync
@@ -186,6 +187,10 @@ func (l *link) write(b []byte) (int, error) {
 // nothing but keeping some tables a while longer.
 func (l *link) sync() (err error) {
 	p := l.p
+	size, start := int64(0), p.o.Clock.Now()
+	if p.o.SnapshotSize != nil {
+		size, _ = p.o.SnapshotSize()
+	}
 	var s *Snapshot
 	err = l.keepalive(func() (err error) {
 		s, err = p.o.Source.OpenSnapshot(l.ctx)
@@ -196,6 +201,7 @@ func (l *link) sync() (err error) {
 	}
 	p.mu.Lock()
 	l.fullSync, l.pin, l.pinUntil = true, s.Pin, s.C
+	l.snapshotStart, l.snapshotSize = start, size
 	p.mu.Unlock()
 	open := true
 	closeView := func() {
@@ -207,6 +213,9 @@ func (l *link) sync() (err error) {
 	defer closeView()
 	if err != nil {
 		return err
+	}
+	if !l.q.RDBOnly && !l.q.Old {
+		p.claim(l, s.C)
 	}
 	if !l.q.Old {
 		if _, err := l.write(fmt.Appendf(nil, "+FULLRESYNC %s %d\r\n", s.ID, int64(s.C))); err != nil {
@@ -431,6 +440,7 @@ func (p *Primary) movePin(l *link, off wal.Offset) {
 
 // release lets go of what the link holds.
 func (p *Primary) release(l *link) {
+	p.unclaim(l)
 	p.mu.Lock()
 	pin := l.pin
 	l.pin = nil

@@ -58,6 +58,8 @@ type PrimaryConfig struct {
 	// Spooled: repl-diskless-sync no. Who does not understand `$EOF:` gets a spooled snapshot in any case.
 	Spooled bool
 	MaxLag  time.Duration // min-replicas-max-lag; 0: 10 s
+	// SyncChoice: repl-sync-choice, for a replica that could continue but is far behind.
+	SyncChoice SyncChoice
 }
 
 // PrimaryOptions say what a Primary works with. Source and NewSpool are required.
@@ -68,8 +70,13 @@ type PrimaryOptions struct {
 	Clock    Clock         // nil: SystemClock
 	Logger   hclog.Logger
 	// OnAck is called after a replica has acknowledged more, without locks held. It must not block.
-	OnAck  func()
-	Config PrimaryConfig
+	OnAck func()
+	// Slots keeps the log for named replicas; nil: nobody does.
+	Slots Slots
+	// SnapshotSize estimates the bytes of a snapshot taken now, and tells its offset; nil: not known, and then a replica that can
+	// continue always does.
+	SnapshotSize func() (bytes int64, at wal.Offset)
+	Config       PrimaryConfig
 }
 
 // State of a replica as INFO names it.
@@ -83,6 +90,7 @@ const (
 type ReplicaInfo struct {
 	IP        string // announced, or the peer's
 	Port      int    // announced; 0 if it did not say
+	Name      string // REPLCONF replica-name; "" if it did not say
 	Addr      string // of the connection
 	State     string
 	Ack, Fack wal.Offset    // acknowledged as applied, and as on disk (-1: does not say)
@@ -98,6 +106,7 @@ type ReplicaInfo struct {
 type PrimaryStats struct {
 	SyncFull, SyncPartialOK, SyncPartialErr int64
 	Bytes                                   int64 // sent, of snapshots and stream
+	SyncChosen                              int64 // of SyncFull: could have continued, but a snapshot was sooner
 }
 
 // Primary serves replicas from a log: each link reads the log for itself, from disk or from the log's one shared tail, so that
@@ -111,10 +120,17 @@ type Primary struct {
 	ok     atomic.Int64
 	failed atomic.Int64
 	bytes  atomic.Int64
+	chosen atomic.Int64
+	speed  estimator
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup // the ticker; links count themselves in mu.links
 
+	// names is held while Slots is called. No other lock of this package is taken under it, nor it under one.
+	names struct {
+		sync.Mutex
+		links map[string]*link // who speaks for a name
+	}
 	mu struct {
 		sync.Mutex
 		links    []*link // in the order in which they came
@@ -318,7 +334,7 @@ func (p *Primary) Replicas() []ReplicaInfo {
 	out := make([]ReplicaInfo, 0, len(p.mu.links))
 	for _, l := range p.mu.links {
 		out = append(out, ReplicaInfo{
-			IP: l.host, Port: l.q.Port, Addr: l.addr, State: l.state, Ack: l.ack, Fack: l.fack, Sent: wal.Offset(l.sent.Load()),
+			IP: l.host, Port: l.q.Port, Name: l.q.Name, Addr: l.addr, State: l.state, Ack: l.ack, Fack: l.fack, Sent: wal.Offset(l.sent.Load()),
 			Lag: now.Sub(l.ackTime), FullSync: l.fullSync, Snapshot: l.snapshot.Load(), RDBOnly: l.q.RDBOnly, Old: l.q.Old,
 		})
 	}
@@ -349,7 +365,7 @@ func (p *Primary) GoodReplicas() int {
 
 // Stats returns counts since the start.
 func (p *Primary) Stats() PrimaryStats {
-	return PrimaryStats{p.full.Load(), p.ok.Load(), p.failed.Load(), p.bytes.Load()}
+	return PrimaryStats{p.full.Load(), p.ok.Load(), p.failed.Load(), p.bytes.Load(), p.chosen.Load()}
 }
 
 // peerAddr returns the replica's host, announced or seen, and its name in log lines: as Redis, host and listening port.

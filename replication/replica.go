@@ -58,6 +58,7 @@ type ReplicaConfig struct {
 	User, Password string        // masteruser, masterauth; without a password no AUTH is sent
 	Port           int           // what to announce: replica-announce-port, or the port
 	IP             string        // replica-announce-ip; empty: nothing is announced
+	Name           string        // replica-name, under which the primary keeps the log for us; empty: it does not
 	Timeout        time.Duration // repl-timeout; 0: 60 s
 }
 

@@ -17,6 +17,7 @@ type Request struct {
 	EOF, PSYNC2 bool
 	Capa        []string // all that it named, also what we do not know
 	Version     string   // REPLCONF version (Valkey)
+	Name        string   // REPLCONF replica-name: the log is kept for it while it is away
 	// RDBOnly: wants the snapshot and not the stream. NoData: of the snapshot only functions, of which we have none.
 	RDBOnly, NoData bool
 
@@ -85,6 +86,11 @@ func (q *Request) Replconf(args [][]byte) (reply string, ok bool) {
 			}
 		case "version":
 			q.Version = printable(value)
+		case "replica-name":
+			if !validName(value) {
+				return errName, false
+			}
+			q.Name = value
 		case "ack", "getack":
 			return "", true
 		default:

@@ -215,6 +215,17 @@ func (s *session) cmdLatencyDoctor(_ [][]byte) {
 	s.conn.Out().Verbatim("txt", b.String())
 }
 
+func (s *session) cmdLatencyGraph(args [][]byte) {
+	w := s.conn.Out()
+	event := string(args[2])
+	samples, worst := s.srv.latency.series(event)
+	if len(samples) == 0 {
+		w.Error(oneLine(fmt.Sprintf("ERR No samples available for event '%s'", cString(args[2]))))
+		return
+	}
+	w.Verbatim("txt", latencyGraph(event, samples, worst, time.Now().Unix()))
+}
+
 func (s *session) cmdLatencyHistogram(args [][]byte) {
 	w := s.conn.Out()
 	counters, _ := s.srv.stats.snapshot()

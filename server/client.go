@@ -227,7 +227,7 @@ func (s *session) cmdClientNoEvict(args [][]byte) {
 }
 
 func (s *session) cmdClientNoTouch(args [][]byte) {
-	s.onOff(args[2], func(on bool) { s.shown.noTouch = on })
+	s.onOff(args[2], func(on bool) { s.shown.noTouch, s.cl.NoTouch = on, on })
 }
 
 func (s *session) onOff(arg []byte, set func(bool)) {

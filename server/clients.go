@@ -86,6 +86,9 @@ func (s *session) flags() string {
 	if s.shown.noEvict {
 		f += "e"
 	}
+	if s.shown.noTouch {
+		f += "T"
+	}
 	if f == "" {
 		return "N"
 	}

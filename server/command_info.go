@@ -212,13 +212,9 @@ func (s *session) cmdCommandList(args [][]byte) {
 		}
 	}
 	var names []string
-	all := len(args) == 2
 	for _, spec := range s.srv.table.All() {
 		if keep(spec) {
 			names = append(names, spec.FullName)
-		}
-		if all {
-			continue // without a filter only the top level is listed
 		}
 		for i := range spec.Subcommands {
 			if keep(&spec.Subcommands[i]) {

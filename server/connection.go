@@ -139,7 +139,7 @@ func (s *session) cmdReset(_ [][]byte) {
 	s.reply = replyMode{}
 	s.stopMonitor()
 	s.shown.Lock()
-	s.shown.name, s.shown.noEvict, s.shown.noTouch = "", false, false
+	s.shown.name, s.shown.noEvict, s.shown.noTouch, s.cl.NoTouch = "", false, false, false
 	s.shown.Unlock()
 	s.conn.Out().Simple("RESET")
 }

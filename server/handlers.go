@@ -70,6 +70,7 @@ func sessionHandlers() map[string]sessionHandler {
 		"slowlog|reset": plain(anywhere, (*session).cmdSlowlogReset),
 
 		"latency|doctor":    plain(unlocked, (*session).cmdLatencyDoctor).within(always),
+		"latency|graph":     plain(anywhere, (*session).cmdLatencyGraph),
 		"latency|histogram": plain(anywhere, (*session).cmdLatencyHistogram),
 		"latency|history":   plain(anywhere, (*session).cmdLatencyHistory),
 		"latency|latest":    plain(anywhere, (*session).cmdLatencyLatest),

@@ -47,6 +47,7 @@ var helpTexts = map[string][][2]string{
 	},
 	"latency": {
 		{"DOCTOR", "A report in words."},
+		{"GRAPH <event>", "The samples of an event as a graph of letters."},
 		{"HISTOGRAM [<command> ...]", "How the times of commands are distributed."},
 		{"HISTORY <event>", "Time and latency of the samples of an event."},
 		{"LATEST", "The newest and the worst latency of each event."},

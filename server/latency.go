@@ -1,7 +1,9 @@
 package server
 
 import (
+	"fmt"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,4 +103,76 @@ func (m *latencyMonitor) reset(names []string) int {
 		}
 	}
 	return n
+}
+
+// Size of what LATENCY GRAPH draws, in characters.
+const (
+	graphColumns = 80
+	graphRows    = 4
+)
+
+// latencyGraph draws the newest samples of an event, oldest on the left: a column for each, as high as it took long between the
+// lowest and the highest shown, with its age at the foot.
+func latencyGraph(event string, samples []latencySample, worst, now int64) string {
+	samples = samples[max(0, len(samples)-graphColumns):]
+	low, high := samples[0].ms, samples[0].ms
+	for _, s := range samples {
+		low, high = min(low, s.ms), max(high, s.ms)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s - high %d ms, low %d ms (all time high %d ms)\n%s\n", event, high, low, worst, strings.Repeat("-", graphColumns))
+	tops := []byte("_o#") // the last third, two thirds or all of a row
+	height := func(s latencySample) int64 {
+		return 1 + (s.ms-low)*(graphRows*int64(len(tops))-1)/max(1, high-low)
+	}
+	ages := make([]string, len(samples))
+	longest := 0
+	for i, s := range samples {
+		ages[i] = shortAge(now - s.at)
+		longest = max(longest, len(ages[i]))
+	}
+	line := func(at func(i int) byte) {
+		text := make([]byte, len(samples))
+		for i := range samples {
+			text[i] = at(i)
+		}
+		b.WriteString(strings.TrimRight(string(text), " "))
+		b.WriteByte('\n')
+	}
+	for row := int64(graphRows - 1); row >= 0; row-- {
+		line(func(i int) byte {
+			switch h := height(samples[i]) - row*int64(len(tops)); {
+			case h <= 0:
+				return ' '
+			case h > int64(len(tops)):
+				return '|'
+			default:
+				return tops[h-1]
+			}
+		})
+	}
+	b.WriteByte('\n')
+	for k := range longest { // ages are written downwards
+		line(func(i int) byte {
+			if k < len(ages[i]) {
+				return ages[i][k]
+			}
+			return ' '
+		})
+	}
+	return b.String()
+}
+
+// shortAge names a number of seconds in the largest unit that it fills.
+func shortAge(sec int64) string {
+	switch {
+	case sec < 60:
+		return fmt.Sprintf("%ds", sec)
+	case sec < 3600:
+		return fmt.Sprintf("%dm", sec/60)
+	case sec < 86400:
+		return fmt.Sprintf("%dh", sec/3600)
+	default:
+		return fmt.Sprintf("%dd", sec/86400)
+	}
 }

@@ -358,9 +358,10 @@ func (s *Server) checkpointSoon() {
 		return // closing, which takes a checkpoint itself
 	}
 	s.background.checkpoint = true
+	take := s.eng.PlanCheckpoint() // before the client has its reply
 	s.wg.Go(func() {
 		for {
-			if err := s.eng.Checkpoint(s.ctx); err != nil && s.ctx.Err() == nil {
+			if err := take(s.ctx); err != nil && s.ctx.Err() == nil {
 				s.log.Error("checkpoint asked for by a client failed", "error", err)
 			}
 			s.background.Lock()
@@ -371,6 +372,7 @@ func (s *Server) checkpointSoon() {
 			if !more {
 				return
 			}
+			take = s.eng.Checkpoint
 		}
 	})
 }

@@ -281,6 +281,8 @@ var scripts = map[string]string{
 		slowlog reset
 		slowlog len
 		latency latest
+		latency graph nosuch
+		latency graph
 		latency history nosuch
 		latency reset
 		latency reset nosuch

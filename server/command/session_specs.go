@@ -349,6 +349,13 @@ var sessionSpecs = []Spec{
 				Tips:    []string{"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"},
 			},
 			{
+				Name: "graph", Arity: 3,
+				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "server", Since: "2.8.13", Complexity: "O(1)",
+				Summary: "Draws the latency of an event over time.",
+				Tips:    []string{"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"},
+			},
+			{
 				Name: "help", Arity: 2,
 				Flags: FlagLoading | FlagStale, ACL: CatSlow,
 				Group: "server", Since: "2.8.13", Complexity: "O(1)",

@@ -69,6 +69,7 @@ type checkpointer struct {
 	mu struct {
 		sync.Mutex
 		info CheckpointInfo
+		plan int           // checkpoints that PlanCheckpoint has announced and that have not begun
 		room chan struct{} // closed and replaced when a checkpoint ends: writers that wait for room look again
 	}
 }
@@ -80,6 +81,9 @@ func (c *checkpointer) init(e *Engine) {
 	m := e.store.Meta()
 	c.mu.info.Offset = m.C
 	c.mu.info.End = time.UnixMilli(m.CreatedMs)
+	if m.CreatedMs == 0 {
+		c.mu.info.End = e.now() // new data: as if just saved
+	}
 }
 
 // askCheckpoint wakes the checkpointer; asking twice is as good as once.
@@ -118,16 +122,31 @@ func (c *checkpointer) run(ctx context.Context) {
 func (e *Engine) LastCheckpoint() CheckpointInfo {
 	e.check.mu.Lock()
 	defer e.check.mu.Unlock()
-	return e.check.mu.info
+	i := e.check.mu.info
+	i.Running = i.Running || e.check.mu.plan > 0
+	return i
 }
 
 // Checkpoint brings the store to the present end of the log. One that runs already is waited for first.
-func (e *Engine) Checkpoint(ctx context.Context) error {
+func (e *Engine) Checkpoint(ctx context.Context) error { return e.checkpoint(ctx, 0) }
+
+// PlanCheckpoint announces a checkpoint: LastCheckpoint says from now on that one runs. take takes it as Checkpoint does, and
+// is called once.
+func (e *Engine) PlanCheckpoint() (take func(context.Context) error) {
+	e.check.mu.Lock()
+	e.check.mu.plan++
+	e.check.mu.Unlock()
+	return func(ctx context.Context) error { return e.checkpoint(ctx, 1) }
+}
+
+// checkpoint takes a checkpoint, planned being 1 if it was announced.
+func (e *Engine) checkpoint(ctx context.Context, planned int) error {
 	c := &e.check
 	c.one.Lock()
 	defer c.one.Unlock()
 	start := e.now()
 	c.mu.Lock()
+	c.mu.plan -= planned
 	c.mu.info.Running = true
 	c.mu.Unlock()
 

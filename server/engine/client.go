@@ -19,6 +19,9 @@ type Client struct {
 	// valid until Run has returned.
 	Raw []byte
 
+	// NoTouch: the client's commands leave the times of the last access alone, TOUCH excepted (CLIENT NO-TOUCH).
+	NoTouch bool
+
 	noBlock bool // DENY BLOCKING
 	watches []watchKey
 	broken  bool // a watched key has changed

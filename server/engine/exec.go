@@ -92,6 +92,7 @@ func (e *Engine) begin() {
 	e.ctx.Now = now.UnixMilli()
 	e.ks.Clock = uint32(now.Unix())
 	e.ks.Seen = 0
+	e.ks.NoTouch = false
 	e.setNextOff()
 }
 
@@ -181,6 +182,7 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 	c.Reset(spec, args)
 	c.Raw = cl.Raw
 	c.SetNoBlock(cl.noBlock)
+	e.ks.NoTouch = cl.NoTouch && spec.Name != "touch"
 	spec.Handler(c)
 	if c.BlockWanted().Wanted {
 		e.park(cl, spec, args, w.Proto())
@@ -358,6 +360,7 @@ func (e *Engine) runQueue(cl *Client, queue []Queued, refusal string, w *reply.W
 		}
 		c.DB, c.W = e.ks.DB(cl.DB), w
 		c.Reset(q.Spec, q.Args)
+		e.ks.NoTouch = cl.NoTouch && q.Spec.Name != "touch"
 		q.Spec.Handler(c)
 		e.finish(cl.DB)
 	}

@@ -56,6 +56,8 @@ type Keyspace struct {
 	Seen       int64
 	lastDelete int64 // newest deletion that left no tombstone
 	Clock      uint32
+	// NoTouch: look-ups leave the time of the last access alone (CLIENT NO-TOUCH). The executor sets it for each command.
+	NoTouch bool
 
 	// OnTouch is called for each change of a key while Watching, with the key's database and name.
 	Watching bool
@@ -198,7 +200,9 @@ func (db *DB) Get(key []byte) *Object {
 	if o.typ == TypeNone {
 		return nil
 	}
-	o.lru = db.ks.Clock
+	if !db.ks.NoTouch {
+		o.lru = db.ks.Clock
+	}
 	return o
 }
 

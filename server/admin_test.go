@@ -1,0 +1,129 @@
+package server
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Once BGSAVE has replied, INFO says that it runs, or it is over and LASTSAVE has moved.
+func TestBgSaveShowsAtOnce(t *testing.T) {
+	s := holdfast(t)
+	w := dial(t, s.Addr())
+	for i := range 50 {
+		require.Equal(t, "+OK\r\n", w.do("SET", "k", string(rune('a'+i%26))))
+		before := s.Engine().LastCheckpoint().Count
+		reply := w.line("bgsave")
+		running := strings.Contains(w.line("info persistence"), "rdb_bgsave_in_progress:1\r\n")
+		require.Equal(t, "+Background saving started\r\n", reply)
+		require.True(t, running || s.Engine().LastCheckpoint().Count > before, "neither running nor done")
+		until(t, "it ends", func() bool {
+			return strings.Contains(w.line("info persistence"), "rdb_bgsave_in_progress:0\r\n")
+		})
+		require.Greater(t, s.Engine().LastCheckpoint().Count, before)
+	}
+}
+
+// A plan shows as running before anything of it has happened.
+func TestPlannedCheckpointCountsAsRunning(t *testing.T) {
+	s := holdfast(t)
+	take := s.Engine().PlanCheckpoint()
+	require.True(t, s.Engine().LastCheckpoint().Running)
+	w := dial(t, s.Addr())
+	require.Equal(t, "-ERR Background save already in progress\r\n", w.line("bgsave"))
+	require.NoError(t, take(t.Context()))
+	require.False(t, s.Engine().LastCheckpoint().Running)
+}
+
+func TestLastSave(t *testing.T) {
+	start := time.Now().Unix()
+	w := dial(t, holdfast(t).Addr())
+	at := func() int64 {
+		n := w.line("lastsave")
+		require.Equal(t, byte(':'), n[0])
+		var v int64
+		for _, c := range strings.Trim(n, ":\r\n") {
+			v = v*10 + int64(c-'0')
+		}
+		return v
+	}
+	require.GreaterOrEqual(t, at(), start, "new data count as saved when they were made")
+	require.Equal(t, "+OK\r\n", w.line("set k v"))
+	before := time.Now().Unix()
+	require.Equal(t, "+OK\r\n", w.line("save"))
+	require.GreaterOrEqual(t, at(), before)
+	require.LessOrEqual(t, at(), time.Now().Unix())
+	require.Equal(t, "+OK\r\n", w.line("save"), "nothing has changed")
+	require.GreaterOrEqual(t, at(), before)
+}
+
+// COMMAND LIST names subcommands too, as redis-server does; what both know both list.
+func TestCommandListLikeRedis(t *testing.T) {
+	names := func(w *wire) []string {
+		var out []string
+		for _, l := range strings.Split(w.line("command list"), "\r\n") {
+			if l != "" && l[0] != '$' && l[0] != '*' {
+				out = append(out, l)
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	theirs, ours := names(dial(t, oracle(t))), names(dial(t, holdfast(t).Addr()))
+	newer := []string{"client|no-touch", "client|setinfo", "waitaof"} // Redis 7.2's
+	for _, n := range ours {
+		if !slices.Contains(newer, n) && !strings.HasPrefix(n, "holdfast") {
+			require.Contains(t, theirs, n)
+		}
+	}
+	require.Contains(t, ours, "client|list")
+}
+
+func TestLatencyGraph(t *testing.T) {
+	samples := []latencySample{{at: 1000, ms: 10}, {at: 4000, ms: 120}, {at: 4530, ms: 65}, {at: 4590, ms: 10}}
+	require.Equal(t, "command - high 120 ms, low 10 ms (all time high 300 ms)\n"+strings.Repeat("-", 80)+`
+ #
+ |
+ |#
+_||_
+
+1111
+h0m0
+ m s
+`, latencyGraph("command", samples, 300, 4600))
+}
+
+// NO-TOUCH leaves idle times alone, but for TOUCH.
+func TestNoTouch(t *testing.T) {
+	s := holdfast(t)
+	w := dial(t, s.Addr())
+	idle := func() string { return w.line("object idletime k") }
+	require.Equal(t, "+OK\r\n", w.line("set k v"))
+	age := func() {
+		s.Engine().Lock()
+		db := s.Engine().DB(0)
+		db.SetIdle(db.Peek([]byte("k")), 1000)
+		s.Engine().Unlock()
+	}
+	age()
+	require.Equal(t, "+OK\r\n", w.line("client no-touch on"))
+	require.Contains(t, w.line("client info"), "flags=T ")
+	w.raw("GET k\r\nMULTI\r\nGET k\r\nEXEC\r\n")
+	for range 4 {
+		w.read()
+	}
+	require.Regexp(t, `^:100\d\r\n$`, idle())
+	require.Equal(t, ":1\r\n", w.line("touch k"))
+	require.Regexp(t, `^:\d\r\n$`, idle())
+	age()
+	other := dial(t, s.Addr())
+	require.Equal(t, "$1\r\nv\r\n", other.line("get k"))
+	require.Regexp(t, `^:\d\r\n$`, idle())
+	age()
+	require.Equal(t, "+OK\r\n", w.line("client no-touch off"))
+	require.Equal(t, "$1\r\nv\r\n", w.line("get k"))
+	require.Regexp(t, `^:\d\r\n$`, idle())
+}

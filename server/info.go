@@ -416,6 +416,12 @@ func infoHoldfast(i *infoWriter) {
 	i.field("executor_max_hold_usec", st.MaxHold.Microseconds())
 	i.flag("preload_in_progress", st.Preloading)
 	i.flag("disk_full", st.DiskFull)
+	free, total := i.srv.diskWatch.room()
+	i.field("disk_free_bytes", free)
+	i.field("disk_total_bytes", total)
+	if _, why, err := i.srv.diskWatch.holder(); err == nil {
+		i.field("log_held_by", why)
+	}
 }
 
 // humanBytes prints an amount of bytes as Redis does.

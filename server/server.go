@@ -64,6 +64,7 @@ type Server struct {
 	latency    latencyMonitor
 	monitorHub monitorHub
 	pause      pauseGate
+	diskWatch  diskWatch
 	rates      rates
 
 	// kickDue says that something was appended to the log in this turn of an event loop.
@@ -148,6 +149,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return fail(err)
 	}
 	s.startHeap = readMemory().heap
+	s.diskWatch.usage, s.diskWatch.holders, s.diskWatch.log = eng.DiskUsage, eng.LogHolders, s.log
 	s.ctx, s.stop = context.WithCancel(context.Background())
 
 	s.network = NewNetwork(s.networkConfig(o.Logger))
@@ -200,8 +202,9 @@ func (s *Server) engineOptions(log hclog.Logger) engine.Options {
 		CheckpointLogBytes: s.cfg.Int("checkpoint-log-bytes"),
 		CheckpointInterval: s.checkpointInterval(),
 		DirtyBytes:         s.cfg.Int("dirty-bytes-limit"),
-		RetainBytes:        s.cfg.Int("log-retain-bytes"),
-		RetainAge:          time.Duration(s.cfg.Int("log-retain-age")) * time.Second,
+		RetainBytes:        s.cfg.Int("repl-log-max-bytes"),
+		RetainAge:          s.retainAge(),
+		SlotMaxBytes:       s.cfg.Int("repl-slot-max-bytes"),
 	}
 }
 
@@ -300,6 +303,17 @@ func (s *Server) applyEngine() error {
 		s.eng.SetCommandConfig(s.setCommandConfig)
 		s.eng.SetLimits(s.setLimits)
 	})
+	return nil
+}
+
+func (s *Server) retainAge() time.Duration {
+	return time.Duration(s.cfg.Int("repl-log-max-age")) * time.Second
+}
+
+// applyRetention changes how much log is kept. What is too much then goes with the next checkpoint.
+func (s *Server) applyRetention() error {
+	s.eng.SetRetention(s.cfg.Int("repl-log-max-bytes"), s.retainAge())
+	s.eng.SetSlotMaxBytes(s.cfg.Int("repl-slot-max-bytes"))
 	return nil
 }
 
@@ -428,6 +442,7 @@ func (s *Server) cron() {
 			n := s.netStats()
 			s.rates.sample(now, [rateKinds]int64{rateCommands: calls, rateInput: n.In, rateOutput: n.Out})
 			s.memPeak(readHeap())
+			s.diskWatch.tick(now, s.cfg.Int("disk-warn-free-percent"))
 		}
 	}
 }

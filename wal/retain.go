@@ -130,6 +130,11 @@ func (l *Log) Retain(pin Offset) error {
 	return l.Trim(min(keep, pin))
 }
 
+// Retention returns what SetRetention has set.
+func (l *Log) Retention() (bytes int64, age time.Duration) {
+	return l.retain.bytes.Load(), time.Duration(l.retain.age.Load())
+}
+
 // SetRetention changes what the next Retain keeps; 0 = everything.
 func (l *Log) SetRetention(bytes int64, age time.Duration) {
 	l.retain.bytes.Store(bytes)

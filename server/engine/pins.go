@@ -118,3 +118,29 @@ func (e *Engine) SnapshotView() (v *snapshot.View, pin *Pin, err error) {
 	pin.Move(v.Meta().C)
 	return v, pin, nil
 }
+
+// LogHolders tells what keeps the log, and from where on: retention, the last checkpoint, which a recovery begins at, and
+// pins. The lowest comes first: it is what keeps the disk from being given back (W6).
+func (e *Engine) LogHolders() ([]PinInfo, error) {
+	keep, err := e.log.Keep()
+	if err != nil {
+		return nil, err
+	}
+	why := "retention"
+	if bytes, age := e.log.Retention(); bytes == 0 && age == 0 {
+		why = "retention without a limit"
+	}
+	all := append([]PinInfo{{keep, why}, {e.LastCheckpoint().Offset, "checkpoint"}}, e.Pins()...)
+	slices.SortStableFunc(all, func(a, b PinInfo) int { return cmp.Compare(a.Offset, b.Offset) })
+	return all, nil
+}
+
+// DiskUsage returns the bytes free for this process and in all on the file system of the data directory; ok is false if it
+// cannot tell.
+func (e *Engine) DiskUsage() (free, total int64, ok bool) {
+	u, err := e.opts.FS.GetDiskUsage(e.opts.Dir)
+	if err != nil || u.TotalBytes == 0 {
+		return 0, 0, false
+	}
+	return int64(u.AvailBytes), int64(u.TotalBytes), true
+}

@@ -102,12 +102,12 @@ func (p *Primary) Getack(off wal.Offset) {
 		return
 	}
 	p.mu.Lock()
-	p.mu.getack = max(p.mu.getack, end-getackLen)
+	p.mu.getack = max(p.mu.getack, end-GetackLen)
 	p.mu.Unlock()
 }
 
-// getackLen is the length of REPLCONF GETACK * in the stream.
-const getackLen = 37
+// GetackLen is the length of REPLCONF GETACK * in the stream. A replica answers it with the offset before it.
+const GetackLen = 37
 
 // acked notes an acknowledgement.
 func (p *Primary) acked(l *link, ack, fack wal.Offset) {

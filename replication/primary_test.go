@@ -121,7 +121,7 @@ func TestWait(t *testing.T) {
 	a.ackDisk(off, off)
 	require.Equal(t, 1, <-got)
 	f.sync()
-	require.EqualValues(t, int(off)+getackLen, f.log.End(), "one GETACK for both")
+	require.EqualValues(t, int(off)+GetackLen, f.log.End(), "one GETACK for both")
 
 	// Who waits in vain gets the count.
 	off = f.set("c", "d")

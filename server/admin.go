@@ -341,56 +341,6 @@ func ratio(part, whole int64) float64 {
 	return float64(part) / float64(whole)
 }
 
-// --- replication, as far as there is one
-
-func (s *session) cmdRole(_ [][]byte) {
-	w := s.conn.Out()
-	w.Array(3)
-	w.BulkString("master")
-	w.Int(int64(s.eng.Log().Durable()))
-	w.Array(0)
-}
-
-// cmdReplicaOf takes "NO ONE", which changes nothing on a primary.
-func (s *session) cmdReplicaOf(args [][]byte) {
-	w := s.conn.Out()
-	if isWord(args[1], "no") && isWord(args[2], "one") {
-		w.OK()
-		return
-	}
-	if port, ok := command.ParseInt(args[2]); !ok || port < 0 || port > 65535 {
-		w.Error("ERR Invalid master port")
-		return
-	}
-	w.Error("ERR this server cannot follow another yet")
-}
-
-// cmdWait waits until enough replicas have this connection's writes; there are none, so only the timeout ends it.
-func (s *session) cmdWait(args [][]byte) {
-	w := s.conn.Out()
-	n, ok := command.ParseInt(args[1])
-	if !ok {
-		w.Error(reply.NotInt)
-		return
-	}
-	ms, ok := command.ParseInt(args[2])
-	if !ok || ms > math.MaxInt64/int64(time.Millisecond) {
-		w.Error(reply.TimeoutNotInt)
-		return
-	}
-	if ms < 0 {
-		w.Error(reply.TimeoutNegative)
-		return
-	}
-	if n > 0 && !s.multi.active {
-		s.blocked.Store(true)
-		sleep(s.ctx, time.Duration(ms)*time.Millisecond, ms == 0)
-		s.blocked.Store(false)
-		s.clock = monotonic()
-	}
-	w.Int(0)
-}
-
 // sleep waits for d, or without end, or until ctx is done.
 func sleep(ctx context.Context, d time.Duration, forever bool) {
 	if forever {

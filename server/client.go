@@ -81,8 +81,10 @@ func (s *session) cmdClientList(args [][]byte) {
 	w := s.conn.Out()
 	now := time.Now()
 	keep := func(*session) bool { return true }
+	links := func(*linkClient) bool { return false }
 	switch {
 	case len(args) == 2:
+		links = func(*linkClient) bool { return true }
 	case len(args) == 4 && isWord(args[2], "type"):
 		class, ok := clientTypes[strings.ToLower(string(args[3]))]
 		if !ok {
@@ -90,6 +92,7 @@ func (s *session) cmdClientList(args [][]byte) {
 			return
 		}
 		keep = func(o *session) bool { return o.class() == class }
+		links = func(*linkClient) bool { return class == ClassReplica }
 	case len(args) > 3 && isWord(args[2], "id"):
 		want := map[uint64]bool{}
 		for _, a := range args[3:] {
@@ -101,6 +104,7 @@ func (s *session) cmdClientList(args [][]byte) {
 			want[uint64(id)] = true
 		}
 		keep = func(o *session) bool { return want[o.conn.ID] }
+		links = func(l *linkClient) bool { return want[l.id] }
 	default:
 		w.Error(reply.Syntax)
 		return
@@ -109,6 +113,12 @@ func (s *session) cmdClientList(args [][]byte) {
 	for _, o := range s.srv.clients.all() {
 		if keep(o) {
 			b.WriteString(o.describe(now))
+			b.WriteByte('\n')
+		}
+	}
+	for _, l := range s.srv.links.all() {
+		if links(l) {
+			b.WriteString(l.describe(now))
 			b.WriteByte('\n')
 		}
 	}
@@ -130,6 +140,13 @@ func (s *session) cmdClientKill(args [][]byte) {
 				return
 			}
 		}
+		for _, l := range s.srv.links.all() {
+			if l.addr == addr {
+				w.OK()
+				l.kill()
+				return
+			}
+		}
 		w.Error(reply.ClientNoSuch)
 		return
 	}
@@ -139,6 +156,7 @@ func (s *session) cmdClientKill(args [][]byte) {
 	}
 	skipMe := true
 	var filters []func(*session) bool
+	var links []func(*linkClient) bool // the same for replicas' links
 	for i := 2; i+1 < len(args); i += 2 {
 		v := args[i+1]
 		switch strings.ToLower(string(args[i])) {
@@ -149,6 +167,7 @@ func (s *session) cmdClientKill(args [][]byte) {
 				return
 			}
 			filters = append(filters, func(o *session) bool { return o.conn.ID == uint64(id) })
+			links = append(links, func(l *linkClient) bool { return l.id == uint64(id) })
 		case "type":
 			class, ok := clientTypes[strings.ToLower(string(v))]
 			if !ok {
@@ -156,10 +175,13 @@ func (s *session) cmdClientKill(args [][]byte) {
 				return
 			}
 			filters = append(filters, func(o *session) bool { return o.class() == class })
+			links = append(links, func(*linkClient) bool { return class == ClassReplica })
 		case "addr":
 			filters = append(filters, func(o *session) bool { return o.conn.RemoteAddr() == string(v) })
+			links = append(links, func(l *linkClient) bool { return l.addr == string(v) })
 		case "laddr":
 			filters = append(filters, func(o *session) bool { return o.conn.LocalAddr() == string(v) })
+			links = append(links, func(l *linkClient) bool { return l.laddr == string(v) })
 		case "user":
 			if string(v) != "default" {
 				w.Error(fmt.Sprintf(reply.ClientNoSuchUserF, cString(v)))
@@ -172,6 +194,7 @@ func (s *session) cmdClientKill(args [][]byte) {
 				return
 			}
 			filters = append(filters, func(o *session) bool { return time.Since(o.conn.Created()) >= time.Duration(age)*time.Second })
+			links = append(links, func(l *linkClient) bool { return time.Since(l.created) >= time.Duration(age)*time.Second })
 		case "skipme":
 			switch strings.ToLower(string(v)) {
 			case "yes":
@@ -205,6 +228,16 @@ next:
 		} else {
 			s.kill(o)
 		}
+	}
+nextLink:
+	for _, l := range s.srv.links.all() {
+		for _, f := range links {
+			if !f(l) {
+				continue nextLink
+			}
+		}
+		killed++
+		l.kill()
 	}
 	w.Int(int64(killed))
 	if me {
@@ -319,6 +352,7 @@ func (s *session) cmdClientUnblock(args [][]byte) {
 	unblocked := false
 	if o := s.srv.clients.get(uint64(id)); o != nil {
 		s.withLock(func() { unblocked = s.eng.Unblock(o.cl, withError) })
+		unblocked = unblocked || o.unblockWait(withError)
 	}
 	if unblocked {
 		w.Int(1)

@@ -11,7 +11,7 @@ import (
 )
 
 // newer are rows that Redis 7.0.15 does not have: they came with 7.2.
-var newer = map[string]bool{"client|no-touch": true, "client|setinfo": true}
+var newer = map[string]bool{"client|no-touch": true, "client|setinfo": true, "waitaof": true}
 
 // longer are rows with an option of 7.2, so that they take more arguments.
 var longer = map[string]bool{"zrank": true, "zrevrank": true}

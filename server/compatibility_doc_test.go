@@ -88,7 +88,7 @@ var absent = []struct{ title, names string }{
 	{"Scripts and functions", "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script"},
 	{"HyperLogLog", "pfadd pfcount pfdebug pfmerge pfselftest"},
 	{"Geography", "geoadd geodist geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch geosearchstore"},
-	{"Replication", "failover psync replconf restore-asking sync"},
+	{"Replication", "restore-asking"},
 	{"Cluster", "asking cluster migrate readonly readwrite"},
 	{"Access control", "acl|deluser acl|dryrun acl|genpass acl|getuser acl|load acl|log acl|save acl|setuser"},
 	{"Client-side caching", "client|caching client|tracking"},
@@ -135,7 +135,7 @@ func TestCompatibilityPage(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| %s | %s |\n", a.title, strings.Join(names, " "))
 	}
-	b.WriteString("\nKeyspace notifications are not sent. REPLICAOF takes NO ONE only.\n")
+	b.WriteString("\nKeyspace notifications are not sent.\n")
 
 	page := filepath.Join("..", "docs", "compatibility.md")
 	if os.Getenv("HOLDFAST_UPDATE") != "" {

@@ -378,6 +378,13 @@ func (c *Config) load(name string, words []string) error {
 	return nil
 }
 
+// assign sets a directive to a text in canonical form, as the server itself changes it: CONFIG GET shows it and REWRITE keeps it.
+func (c *Config) assign(name, text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.vals[c.index(name)].text = text
+}
+
 // Pair is a directive's name and its value.
 type Pair struct{ Name, Value string }
 

@@ -162,6 +162,9 @@ func (s *session) admit(row *command.Spec, args [][]byte) (spec *command.Spec, r
 	if !s.authed && spec.Flags&command.FlagNoAuth == 0 {
 		return spec, reply.NoAuth
 	}
+	if s.srv.repl.stale.Load() && spec.Flags&command.FlagStale == 0 {
+		return spec, reply.MasterDown
+	}
 	if spec.Name == "debug" && !s.allowed("enable-debug-command") {
 		return spec, fmt.Sprintf(reply.CommandNotAllowedLocalF, "DEBUG", "enable-debug-command")
 	}
@@ -170,7 +173,7 @@ func (s *session) admit(row *command.Spec, args [][]byte) (spec *command.Spec, r
 			return spec, reply.NotInsideMulti
 		}
 		if spec.Write() && !s.multi.broken {
-			if msg := s.eng.WriteError(); msg != "" {
+			if msg := s.eng.WriteRefusal(); msg != "" {
 				return spec, msg
 			}
 		}

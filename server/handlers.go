@@ -61,9 +61,15 @@ func sessionHandlers() map[string]sessionHandler {
 		"bgrewriteaof": plain(anywhere, (*session).cmdBgRewriteAOF),
 		"lastsave":     plain(anywhere, (*session).cmdLastSave),
 		"shutdown":     plain(waits, (*session).cmdShutdown),
-		"replicaof":    plain(anywhere, (*session).cmdReplicaOf),
-		"slaveof":      plain(anywhere, (*session).cmdReplicaOf),
-		"wait":         plain(waits, (*session).cmdWait).within(always),
+
+		"replicaof": plain(waits, (*session).cmdReplicaOf),
+		"slaveof":   plain(waits, (*session).cmdReplicaOf),
+		"failover":  plain(waits, (*session).cmdFailover),
+		"replconf":  plain(anywhere, (*session).cmdReplconf),
+		"psync":     plain(waits, (*session).cmdPsync),
+		"sync":      plain(waits, (*session).cmdSync),
+		"wait":      plain(waits, (*session).cmdWait).within(always),
+		"waitaof":   plain(waits, (*session).cmdWaitAOF).within(always),
 
 		"slowlog|get":   plain(anywhere, (*session).cmdSlowlogGet),
 		"slowlog|len":   plain(anywhere, (*session).cmdSlowlogLen),

@@ -270,9 +270,10 @@ func infoStats(i *infoWriter) {
 	i.field("instantaneous_input_kbps", fmt.Sprintf("%.2f", i.srv.rates.get(rateInput)/1024))
 	i.field("instantaneous_output_kbps", fmt.Sprintf("%.2f", i.srv.rates.get(rateOutput)/1024))
 	i.field("rejected_connections", n.Rejected)
-	i.field("sync_full", 0)
-	i.field("sync_partial_ok", 0)
-	i.field("sync_partial_err", 0)
+	syncs := i.srv.repl.primary.Stats()
+	i.field("sync_full", syncs.SyncFull)
+	i.field("sync_partial_ok", syncs.SyncPartialOK)
+	i.field("sync_partial_err", syncs.SyncPartialErr)
 	i.field("expired_keys", i.st.Expired)
 	i.field("evicted_keys", i.st.Evicted)
 	i.field("evicted_clients", 0)
@@ -290,24 +291,6 @@ func infoStats(i *infoWriter) {
 func (s *Server) resetLookups() {
 	ks := s.eng.Keyspace()
 	ks.Hits, ks.Misses = 0, 0
-}
-
-func infoReplication(i *infoWriter) {
-	i.field("role", "master")
-	i.field("connected_slaves", 0)
-	i.field("master_failover_state", "no-failover")
-	i.field("master_replid", i.st.ReplID)
-	replid2, second := strings.Repeat("0", 40), int64(-1)
-	if l := i.srv.eng.Log().Lineage(); len(l) > 1 {
-		replid2, second = l[len(l)-2].ID, int64(l[len(l)-2].End)+1
-	}
-	i.field("master_replid2", replid2)
-	i.field("master_repl_offset", int64(i.st.Durable))
-	i.field("second_repl_offset", second)
-	i.field("repl_backlog_active", 1)
-	i.field("repl_backlog_size", int64(i.st.End-i.st.First))
-	i.field("repl_backlog_first_byte_offset", int64(i.st.First)+1)
-	i.field("repl_backlog_histlen", int64(i.st.Durable-i.st.First))
 }
 
 func infoCPU(i *infoWriter) {

@@ -66,6 +66,8 @@ type Server struct {
 	pause      pauseGate
 	diskWatch  diskWatch
 	rates      rates
+	links      linkRegistry
+	repl       roleState
 
 	// kickDue says that something was appended to the log in this turn of an event loop.
 	kickDue   atomic.Bool
@@ -117,17 +119,17 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.password.Store(&pass)
 	s.reset.Store(&NetworkStats{})
 
-	var durable atomic.Pointer[Network] // the engine reports offsets before there is a network
+	var serving atomic.Pointer[Network] // the engine reports offsets before there is a network
 	eo := s.engineOptions(o.Logger)
 	eo.OnDurable = func(off wal.Offset) {
-		if n := durable.Load(); n != nil {
-			n.SetDurable(int64(off))
+		if serving.Load() != nil {
+			s.release(off)
 		}
 	}
 	eo.OnFailure = func(error) {
 		// Replies that wait for what will never be durable must not leave (A2), and nobody should wait for them.
 		s.logFailed.Store(true)
-		if n := durable.Load(); n != nil {
+		if n := serving.Load(); n != nil {
 			n.Each((*Conn).Close)
 		}
 	}
@@ -153,15 +155,18 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 
 	s.network = NewNetwork(s.networkConfig(o.Logger))
-	durable.Store(s.network)
-	s.network.SetDurable(int64(eng.Log().Durable()))
+	s.newReplication(o.Logger)
+	serving.Store(s.network)
+	s.release(eng.Log().Durable())
 	if err := s.serveProfiles(s.ctx); err != nil {
 		s.log.Warn("profiles are not served", "error", err)
 	}
 	if err := s.network.Start(ctx); err != nil {
 		s.stop()
+		s.repl.primary.Close()
 		return fail(err)
 	}
+	s.startReplication()
 	s.wg.Go(s.cron)
 	s.logStart()
 	return s, nil
@@ -174,7 +179,7 @@ func (s *Server) checkConfig() error {
 		text string
 	}{
 		{s.cfg.Bool("daemonize"), "daemonize yes is not supported: run in the foreground under a service manager (--daemonize no)"},
-		{s.cfg.Text("replicaof") != "", "replicaof is not supported yet: this server cannot follow another"},
+		{!s.cfg.Bool("replica-read-only"), "replica-read-only no is not supported: a replica's log is its primary's, byte for byte"},
 		{s.cfg.Text("aclfile") != "", "aclfile is not supported: there is one user, default, with requirepass"},
 		{s.cfg.Bool("cluster-enabled"), "cluster-enabled yes is not supported"},
 		{s.cfg.Int("port") == 0 && s.cfg.Int("tls-port") == 0 && s.cfg.Text("unixsocket") == "" && !s.anyPort,
@@ -196,7 +201,7 @@ func (s *Server) engineOptions(log hclog.Logger) engine.Options {
 	s.setCommandConfig(&conf)
 	return engine.Options{
 		Dir: s.cfg.Text("dir"), Logger: log, Fsync: fsyncPolicies[s.cfg.Text("appendfsync")],
-		Databases: s.databases, Limits: &limits, Command: &conf,
+		Databases: s.databases, Limits: &limits, Command: &conf, Role: s.decideRole,
 		MaxMemory:          s.cfg.Int("maxmemory"),
 		NoPreload:          !s.cfg.Bool("preload-on-start"),
 		CheckpointLogBytes: s.cfg.Int("checkpoint-log-bytes"),
@@ -440,6 +445,7 @@ func (s *Server) cron() {
 		case now := <-t.C:
 			calls, _ := s.stats.totals()
 			n := s.netStats()
+			s.refreshGates()
 			s.rates.sample(now, [rateKinds]int64{rateCommands: calls, rateInput: n.In, rateOutput: n.Out})
 			s.memPeak(readHeap())
 			s.diskWatch.tick(now, s.cfg.Int("disk-warn-free-percent"))

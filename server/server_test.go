@@ -234,7 +234,7 @@ func TestStartErrors(t *testing.T) {
 		return err
 	}
 	require.ErrorContains(t, start("--daemonize", "yes"), "daemonize")
-	require.ErrorContains(t, start("--replicaof", "a", "1"), "replicaof")
+	require.ErrorContains(t, start("--replica-read-only", "no"), "replica-read-only no is not supported")
 	require.ErrorContains(t, start("--aclfile", "x"), "aclfile")
 	require.ErrorContains(t, start("--cluster-enabled", "yes"), "cluster")
 	require.ErrorContains(t, start(), "nothing to listen on")

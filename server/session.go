@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-db/holdfast/replication"
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/engine"
 	"github.com/holdfast-db/holdfast/server/reply"
@@ -48,6 +49,8 @@ type session struct {
 	pending [][]byte
 	parked  *command.Spec
 
+	replica *replication.Request // what it said about itself as a replica; nil: nothing
+
 	// What has been parsed and not executed: ahead[next:], then, if not nil, malformed input.
 	ahead     []parsed
 	next      int
@@ -67,6 +70,7 @@ type session struct {
 	dirtyExec atomic.Bool
 	blocked   atomic.Bool
 	monitors  atomic.Bool
+	waits     atomic.Pointer[waiting] // a WAIT under way
 }
 
 // replyMode is the state of CLIENT REPLY.

@@ -102,3 +102,39 @@ func (s *Server) clientCAs() (*x509.CertPool, error) {
 	}
 	return pool, nil
 }
+
+// primaryTLS returns how to speak TLS to the primary, nil if tls-replication is off. As in Redis the primary's certificate must be
+// signed by a known authority; its names are not compared, since primaries are named by address.
+func (s *Server) primaryTLS() (*tls.Config, error) {
+	if !s.cfg.Bool("tls-replication") {
+		return nil, nil
+	}
+	certFile, keyFile := s.cfg.Text("tls-client-cert-file"), s.cfg.Text("tls-client-key-file")
+	if certFile == "" {
+		certFile, keyFile = s.cfg.Text("tls-cert-file"), s.cfg.Text("tls-key-file")
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+	if certFile != "" {
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("certificate for tls-replication: %w", err)
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	pool, err := s.clientCAs()
+	if err != nil {
+		return nil, err
+	}
+	if pool == nil {
+		return nil, fmt.Errorf("tls-replication needs tls-ca-cert-file or tls-ca-cert-dir")
+	}
+	c.VerifyConnection = func(st tls.ConnectionState) error {
+		o := x509.VerifyOptions{Roots: pool, Intermediates: x509.NewCertPool()}
+		for _, cert := range st.PeerCertificates[1:] {
+			o.Intermediates.AddCert(cert)
+		}
+		_, err := st.PeerCertificates[0].Verify(o)
+		return err
+	}
+	return c, nil
+}

@@ -455,6 +455,30 @@ var sessionSpecs = []Spec{
 		Summary: "Shows every command that the server executes.",
 	},
 	{
+		Name: "failover", Arity: -1,
+		Flags: FlagAdmin | FlagNoscript | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
+		Group: "server", Since: "6.2.0", Complexity: "O(1)",
+		Summary: "Hands the role of the primary to a replica.",
+	},
+	{
+		Name: "psync", Arity: -3,
+		Flags: FlagAdmin | FlagNoscript | FlagNoAsyncLoading | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+		Group: "server", Since: "2.8.0", Complexity: "O(1)",
+		Summary: "Makes the connection a replica's: the stream from an offset on, or a snapshot first.",
+	},
+	{
+		Name: "replconf", Arity: -1,
+		Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale | FlagAllowBusy, ACL: CatAdmin | CatSlow | CatDangerous,
+		Group: "server", Since: "3.0.0", Complexity: "O(1)",
+		Summary: "Says what the connection is as a replica.",
+	},
+	{
+		Name: "sync", Arity: 1,
+		Flags: FlagAdmin | FlagNoscript | FlagNoAsyncLoading | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+		Group: "server", Since: "1.0.0", Complexity: "O(1)",
+		Summary: "The older form of PSYNC: always a snapshot first.",
+	},
+	{
 		Name: "replicaof", Arity: 3,
 		Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoAsyncLoading, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "5.0.0", Complexity: "O(1)",
@@ -524,6 +548,13 @@ var sessionSpecs = []Spec{
 		Flags: FlagNoscript, ACL: CatSlow | CatConnection,
 		Group: "generic", Since: "3.0.0", Complexity: "O(1)",
 		Summary: "Waits until replicas have the writes of this connection.",
+		Tips:    []string{"request_policy:all_shards", "response_policy:agg_min"},
+	},
+	{
+		Name: "waitaof", Arity: 4,
+		Flags: FlagNoscript, ACL: CatSlow | CatConnection,
+		Group: "generic", Since: "7.2.0", Complexity: "O(1)",
+		Summary: "Waits until this server and replicas have the connection's writes on disk.",
 		Tips:    []string{"request_policy:all_shards", "response_policy:agg_min"},
 	},
 }

@@ -281,7 +281,7 @@ func (e *Engine) retry(w *waiter) {
 	e.finish(w.db)
 	w.reply = rw.Bytes()
 	w.need = 0
-	if e.policy.Load() == int32(wal.Always) {
+	if e.unreleased(wal.Offset(e.ks.Seen)) {
 		w.need = wal.Offset(e.ks.Seen)
 	}
 	e.removeWaiter(w)
@@ -321,7 +321,7 @@ func (e *Engine) Wait(ctx context.Context, cl *Client, w *reply.Writer) (need wa
 		return 0, nil
 	}
 	w.Raw(wt.reply)
-	if wt.need <= e.log.Durable() {
+	if !e.unreleased(wt.need) {
 		return 0, nil
 	}
 	return wt.need, nil

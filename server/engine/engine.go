@@ -74,6 +74,8 @@ type Options struct {
 	// Replica opens as a replica: no id is begun, the log goes on under the one that it had, and nothing but a stream enters
 	// it until Promote.
 	Replica bool
+	// Role, if not nil, decides on Replica, given what SaveRole has kept; "" if nothing.
+	Role func(saved string) (replica bool, err error)
 	// NoPreload leaves keys in the store until they are named, instead of reading them all once the engine is open.
 	NoPreload bool
 	// Manual leaves out the background goroutines: tests drive checkpoints and the janitor themselves.
@@ -145,10 +147,15 @@ type Engine struct {
 		DirtyBytes         atomic.Int64
 		CheckpointInterval atomic.Int64
 	}
-	wanted       atomic.Int32 // sessions that wait for mu
-	oneCore      bool         // waiting for a lock by spinning would keep its holder from running
-	policy       atomic.Int32
-	refuse       atomic.Pointer[string]
+	wanted  atomic.Int32 // sessions that wait for mu
+	oneCore bool         // waiting for a lock by spinning would keep its holder from running
+	policy  atomic.Int32
+	refuse  atomic.Pointer[string]
+	gate    struct { // gate.go
+		refusal  atomic.Pointer[string]
+		on       atomic.Bool
+		released atomic.Int64
+	}
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
 	activeExpire atomic.Bool
 	ripeSince    time.Time   // when the log passed a quarter of CheckpointLogBytes; of the janitor
@@ -190,11 +197,15 @@ func Open(o Options) (*Engine, error) {
 	e.limits.CheckpointInterval.Store(int64(o.CheckpointInterval))
 	e.slots.maxBytes.Store(o.SlotMaxBytes)
 	e.activeExpire.Store(true)
-	e.replica.Store(o.Replica)
 	e.disk.init(e)
 	if err := e.openDir(); err != nil {
 		return nil, err
 	}
+	if err := e.readRole(); err != nil {
+		return nil, errors.Join(err, e.lock.Close())
+	}
+	o.Replica = e.opts.Replica
+	e.replica.Store(o.Replica)
 	if err := e.openStores(); err != nil {
 		return nil, errors.Join(err, e.lock.Close())
 	}

@@ -143,7 +143,7 @@ const maxKeptBuffer = 1 << 20
 // Seen returns the offset that must be durable before the replies given since Lock may leave (A1); 0 if none must wait.
 // REQUIRES: the lock.
 func (e *Engine) Seen() wal.Offset {
-	if e.policy.Load() != int32(wal.Always) || e.ks.Seen <= int64(e.log.Durable()) {
+	if !e.unreleased(wal.Offset(e.ks.Seen)) {
 		return 0
 	}
 	return wal.Offset(e.ks.Seen)
@@ -161,6 +161,10 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 		}
 		if e.refuse.Load() != nil {
 			w.Error(*e.refuse.Load())
+			return StatusDone
+		}
+		if msg := e.gate.refusal.Load(); msg != nil {
+			w.Error(*msg)
 			return StatusDone
 		}
 		if e.roomShort() {
@@ -385,12 +389,19 @@ func (e *Engine) RunInside(cl *Client, spec *command.Spec, args [][]byte, w *rep
 // refuseWrites makes writes fail with a message from now on; nil lets them through again.
 func (e *Engine) refuseWrites(msg *string) { e.refuse.Store(msg) }
 
-// WriteRefusal returns the error that a client's write gets now, "" if it is executed: that of a replica, or WriteError.
+// WriteRefusal returns the error that a client's write gets now, "" if it is executed: that of a replica, WriteError, or that of
+// SetWriteGate.
 func (e *Engine) WriteRefusal() string {
 	if e.replica.Load() {
 		return reply.ReadOnly
 	}
-	return e.WriteError()
+	if msg := e.WriteError(); msg != "" {
+		return msg
+	}
+	if msg := e.gate.refusal.Load(); msg != nil {
+		return *msg
+	}
+	return ""
 }
 
 // WriteError returns the error with which writes are refused now, "" if they are not.

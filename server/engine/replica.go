@@ -117,3 +117,6 @@ func (e *Engine) beginID(ctx context.Context, id string) error {
 	e.streamDB = -1
 	return e.log.BeginID(id)
 }
+
+// EndLocked returns the end of the log with the effects of this hold. REQUIRES: the lock.
+func (e *Engine) EndLocked() wal.Offset { return e.logEnd + wal.Offset(len(e.buf)) }

@@ -95,7 +95,7 @@ func (n node) key() string {
 func TestCommandInfoLikeRedis(t *testing.T) {
 	a, b := dial(t, oracle(t)), dial(t, holdfast(t).Addr())
 	eachRow(command.NewTable(), func(spec *command.Spec) {
-		if newer[spec.FullName] {
+		if newer[spec.FullName] || spec.Group == "holdfast" {
 			return
 		}
 		want, _ := parseReply(t, a.do("COMMAND", "INFO", spec.FullName))

@@ -17,6 +17,7 @@ import (
 var commandGroups = [][2]string{
 	{"string", "Strings"}, {"bitmap", "Bitmaps"}, {"generic", "Keys"}, {"hash", "Hashes"}, {"list", "Lists"}, {"set", "Sets"},
 	{"sorted-set", "Sorted sets"}, {"transactions", "Transactions"}, {"connection", "Connections"}, {"server", "Server"},
+	{"holdfast", "Holdfast's own"},
 }
 
 // difference is something that a client can see to be otherwise than in Redis 7.0.15.
@@ -77,7 +78,7 @@ var differences = []struct {
 	{"More than Redis 7.0.15", []difference{
 		{"`ZRANK`, `ZREVRANK`", "WITHSCORE, as in Redis 7.2.", ""},
 		{"`CLIENT SETINFO`, `CLIENT NO-TOUCH`, `CLIENT KILL … MAXAGE`", "As in later versions.", ""},
-		{"`DEBUG CHECKPOINT`, `DEBUG UNLOAD`, INFO's section `holdfast`", "Our own.", ""},
+		{"`HOLDFAST`, `DEBUG CHECKPOINT`, `DEBUG UNLOAD`, INFO's section `holdfast`", "Our own.", ""},
 	}},
 }
 

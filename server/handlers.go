@@ -90,5 +90,6 @@ func sessionHandlers() map[string]sessionHandler {
 	for _, container := range []string{"client", "acl", "command", "config", "slowlog", "latency", "memory"} {
 		h[container+"|help"] = plain(anywhere, (*session).cmdHelp)
 	}
+	addHoldfast(h)
 	return h
 }

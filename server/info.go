@@ -405,6 +405,9 @@ func infoHoldfast(i *infoWriter) {
 	if _, why, err := i.srv.diskWatch.holder(); err == nil {
 		i.field("log_held_by", why)
 	}
+	for n, sl := range i.srv.eng.Slots() {
+		i.field("slot"+strconv.Itoa(n), slotLine(sl, i.now))
+	}
 }
 
 // humanBytes prints an amount of bytes as Redis does.

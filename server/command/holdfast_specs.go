@@ -1,0 +1,34 @@
+package command
+
+// holdfastSpecs is the one command that Redis does not have: a container for what operators ask of this server. To add a
+// subcommand, add its row here, its handler to the session layer's holdfastSubcommands, and its line to the help.
+var holdfastSpecs = []Spec{
+	{
+		Name: "holdfast", Arity: -2,
+		ACL:   CatSlow,
+		Group: "holdfast", Since: "0.2.0", Complexity: "Depends on the subcommand",
+		Summary: "A container for commands about this server's log and its replicas.",
+		Subcommands: []Spec{
+			{
+				Name: "help", Arity: 2,
+				Flags: FlagLoading | FlagStale, ACL: CatSlow,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
+				Summary: "Describes the subcommands.",
+			},
+			{
+				Name: "log", Arity: -2,
+				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(log N)",
+				Summary: "Tells how far the log reaches, since when, and what keeps it.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
+				Name: "slots", Arity: -2,
+				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
+				Summary: "Lists, creates and drops the slots that keep the log for named replicas.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+		},
+	},
+}

@@ -1,0 +1,18 @@
+package server
+
+// HOLDFAST is the command that Redis does not have. Its subcommands' rows stand in server/command/holdfast_specs.go, their
+// functions in holdfast_*.go and verify_cmd.go.
+
+// holdfastSubcommands maps the name of each subcommand to what runs it.
+var holdfastSubcommands = map[string]sessionHandler{
+	"help":  plain(anywhere, (*session).cmdHelp),
+	"log":   plain(waits, (*session).cmdHoldfastLog),
+	"slots": plain(waits, (*session).cmdHoldfastSlots),
+}
+
+// addHoldfast adds them under their full names.
+func addHoldfast(h map[string]sessionHandler) {
+	for name, handler := range holdfastSubcommands {
+		h["holdfast|"+name] = handler
+	}
+}

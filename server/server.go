@@ -532,6 +532,7 @@ func (s *Server) close(ctx context.Context, checkpoint bool) error {
 			s.log.Warn("clients that did not take their replies were cut off")
 			err = nil
 		}
+		s.stopReplication(ctx)
 		s.stop()
 		s.wg.Wait()
 		if checkpoint {

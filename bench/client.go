@@ -154,13 +154,18 @@ func (c *Client) Info() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseInfo(string(r.Text)), nil
+}
+
+// parseInfo returns the fields of INFO's text by name.
+func parseInfo(text string) map[string]string {
 	m := map[string]string{}
-	for line := range strings.Lines(string(r.Text)) {
+	for line := range strings.Lines(text) {
 		if name, v, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && name[0] != '#' {
 			m[name] = v
 		}
 	}
-	return m, nil
+	return m
 }
 
 // infoInt is a field of INFO as a number; a field that the server does not have is an error.

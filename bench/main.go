@@ -17,7 +17,8 @@ import (
 // benchmark is one thing that Main can do. define declares its flags and returns what runs it when they are parsed.
 type benchmark struct {
 	name, help string
-	report     bool // writes docs/bench/NAME.md
+	report     bool   // writes docs/bench/NAME.md
+	pairs      string // takes -pairs, with this default, instead of -servers
 	define     func(fs *flag.FlagSet) func(ctx context.Context, e *env) error
 }
 
@@ -30,6 +31,8 @@ func benchmarks() []benchmark {
 		{name: "write-amp", help: "bytes written to disk for a byte of log", report: true, define: defineWriteAmp},
 		{name: "checkpoint", help: "latency of writes while a checkpoint runs", report: true, define: defineCheckpoint},
 		{name: "cold", help: "data larger than memory: uniform reads and writes", report: true, define: defineCold},
+		{name: "outage", help: "a replica is away while much is written, and comes back", report: true, define: defineOutage},
+		{name: "sync", help: "a full sync, of an idle primary and under load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast", define: defineSync},
 	}
 }
 
@@ -38,6 +41,7 @@ type env struct {
 	out      io.Writer
 	binary   string // Holdfast's program; "" = this one
 	servers  []Kind
+	pairs    []pair
 	seed     uint64
 	output   string   // where the report goes; "" = nowhere
 	command  []string // what makes this run again
@@ -60,7 +64,12 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("holdfast bench "+b.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
-	servers := fs.String("servers", "redis,holdfast", "which `servers`, in this order")
+	servers, pairs := "redis,holdfast", b.pairs
+	if b.pairs == "" {
+		fs.StringVar(&servers, "servers", servers, "which `servers`, in this order")
+	} else {
+		fs.StringVar(&pairs, "pairs", pairs, "which `pairs` of PRIMARY:REPLICA, in this order")
+	}
 	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, printed)")
 	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
 	if b.report {
@@ -74,12 +83,19 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "holdfast bench %s: unexpected argument %q\n", b.name, fs.Arg(0))
 		return 2
 	}
-	for _, s := range list(*servers) {
+	for _, s := range list(servers) {
 		if k := Kind(s); k != Redis && k != Holdfast {
 			fmt.Fprintf(stderr, "holdfast bench %s: unknown server %q; there are redis and holdfast\n", b.name, s)
 			return 2
 		}
 		e.servers = append(e.servers, Kind(s))
+	}
+	if b.pairs != "" {
+		var err error
+		if e.pairs, err = parsePairs(pairs); err != nil {
+			fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
+			return 2
+		}
 	}
 	if e.seed == 0 {
 		e.seed = rand.Uint64()

@@ -27,6 +27,7 @@ type Spec struct {
 	Kind   Kind
 	Binary string   // path or name of the program; "" = this program for Holdfast, redis-server for Redis
 	Dir    string   // data directory, must exist; the process's output goes to Dir + ".log", appended
+	Addr   string   // loopback address, for a server that comes back where it was; "" = a free one
 	Args   []string // directives, as --name value
 }
 
@@ -64,9 +65,11 @@ func Launch(spec Spec) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := FreeAddr()
-	if err != nil {
-		return nil, err
+	addr := spec.Addr
+	if addr == "" {
+		if addr, err = FreeAddr(); err != nil {
+			return nil, err
+		}
 	}
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -1,0 +1,320 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+)
+
+// outageRun is how a replica is away and comes back.
+type outageRun struct {
+	keys   int64
+	policy string
+	rate   float64
+	conns  int
+	before time.Duration
+	limit  time.Duration
+}
+
+// outageSubject is a server with a configuration.
+type outageSubject struct {
+	name string
+	kind Kind
+	args []string
+}
+
+// outageSubjects are what is compared. Redis keeps the stream for absent replicas in memory: once with room for 2 GB, once
+// with what its configuration says by default (1 MB).
+func outageSubjects(servers []Kind) []outageSubject {
+	var subjects []outageSubject
+	for _, kind := range servers {
+		if kind == Holdfast {
+			subjects = append(subjects, outageSubject{"holdfast", kind, nil})
+			continue
+		}
+		subjects = append(subjects, outageSubject{"redis, backlog 2gb", kind, []string{"--repl-backlog-size", "2gb"}},
+			outageSubject{"redis, backlog 1mb", kind, []string{"--repl-backlog-size", "1mb"}})
+	}
+	return subjects
+}
+
+// outageFigures has a value for each round.
+type outageFigures struct {
+	caught, lagless, rate, fromReturn []float64 // seconds, and bytes per second
+	memBefore, memAway, memBack       []float64 // bytes
+	quiet, busy                       latencies
+	syncs                             syncs // of all rounds
+}
+
+func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
+	c := outageRun{}
+	sizes := fs.String("bytes", "1g", "`bytes` of stream written while the replica is away, one measurement each: 1g,5g")
+	kinds := fs.String("outages", "cut,kill", "how the replica goes away: `cut` of its link, kill -9 of its process")
+	rounds := fs.Int("rounds", 3, "`rounds`; the subjects take turns in each")
+	fs.Int64Var(&c.keys, "keys", 1_000_000, "`keys` of 20 bytes with 100 random bytes each, overwritten all the time")
+	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
+	fs.Float64Var(&c.rate, "rate", 10_000, "`writes` per second of the clients that are measured, before and after")
+	fs.IntVar(&c.conns, "c", 16, "their `connections`")
+	fs.DurationVar(&c.before, "t", 10*time.Second, "`time` of measuring before the outage")
+	fs.DurationVar(&c.limit, "limit", 10*time.Minute, "longest `time` of catching up")
+	return func(ctx context.Context, e *env) error {
+		r := NewReport(e.out, "A replica that was away", e.command)
+		r.Printf("Primary and replica, both appendfsync %s, in sync with %s keys of %d bytes with %d random bytes. The replica goes away, the stream\n"+
+			"grows by the bytes named (SET of keys chosen uniformly), the replica comes back. Clients write %s times a second all the\n"+
+			"while, but for the outage itself, over %d connections in an open loop: a latency counts from when the write was due. \"caught up\" is from the link\n"+
+			"being up (a full sync: from the return, as the link is up when the data are loaded) to the replica having applied what the\n"+
+			"primary had logged at the link's return; \"lag 0\" from the same moment to the first time that it has applied all that there is. Memory: the\n"+
+			"primary's most, its forks included, each %v. %d rounds, medians (lowest–highest).\n\n",
+			c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, watchEvery, *rounds)
+		for _, text := range list(*sizes) {
+			bytes, err := parseBytes(text)
+			if err != nil {
+				return fmt.Errorf("-bytes: %w", err)
+			}
+			for _, how := range list(*kinds) {
+				if how != "cut" && how != "kill" {
+					return fmt.Errorf("-outages: %q is neither cut nor kill", how)
+				}
+				figures := map[string]*outageFigures{}
+				subjects := outageSubjects(e.servers)
+				for round := range *rounds {
+					for _, s := range inTurn(subjects, round) {
+						if figures[s.name] == nil {
+							figures[s.name] = &outageFigures{}
+						}
+						if err := e.outage(ctx, r, c, s, how, bytes, figures[s.name]); err != nil {
+							return fmt.Errorf("%s, %s, %s: %w", s.name, how, text, err)
+						}
+					}
+				}
+				r.Printf("## %s written, outage by %s\n\n", text, how)
+				outageTables(r, subjects, figures)
+			}
+		}
+		return r.Save(e.output)
+	}
+}
+
+func outageTables(r *Report, subjects []outageSubject, figures map[string]*outageFigures) {
+	rows := [][]string{{"subject", "caught up", "MB/s", "lag 0", "from return", "sync_full", "partial", "MB/s to redis 2gb"}}
+	memory := [][]string{{"subject", "memory before", "while away", "while catching up", "most above before"}}
+	latency := [][]string{{"", "writes/s", "p50", "p99", "p99.9", "longest"}}
+	baseline := figures["redis, backlog 2gb"]
+	for _, s := range subjects {
+		f := figures[s.name]
+		var ratios, above []float64
+		for i := range f.rate {
+			if baseline != nil {
+				ratios = append(ratios, f.rate[i]/baseline.rate[i])
+			}
+			above = append(above, max(f.memAway[i], f.memBack[i])-f.memBefore[i])
+		}
+		rows = append(rows, []string{s.name, spread(f.caught, seconds), spread(f.rate, megabytes), spread(f.lagless, seconds), spread(f.fromReturn, seconds),
+			thousands(float64(f.syncs.full)), thousands(float64(f.syncs.partial)), spread(ratios, ratio)})
+		memory = append(memory, []string{s.name, spread(f.memBefore, mebibytes), spread(f.memAway, mebibytes), spread(f.memBack, mebibytes), spread(above, mebibytes)})
+		latency = append(latency, f.quiet.row(s.name+", before"), f.busy.row(s.name+", catching up"))
+	}
+	r.Table(rows)
+	r.Table(memory)
+	r.Table(latency)
+}
+
+// megabytes renders bytes per second, in powers of ten as disks and networks do.
+func megabytes(v float64) string { return fmt.Sprintf("%.1f", v/1e6) }
+
+// outage is one round.
+func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubject, how string, bytes int64, f *outageFigures) error {
+	return e.withFleet(func(fl *fleet) (err error) {
+		args := append(replicationArgs(s.kind, c.policy), s.args...)
+		primary, err := fl.add(ctx, s.kind, args...)
+		if err != nil {
+			return err
+		}
+		if _, err := primary.fill(ctx, c.keys, valueSize); err != nil {
+			return err
+		}
+		net, err := fl.proxy(primary)
+		if err != nil {
+			return err
+		}
+		replica, err := fl.add(ctx, s.kind, args...)
+		if err != nil {
+			return err
+		}
+		if err := replica.follow(net.Addr()); err != nil {
+			return err
+		}
+		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
+			return err
+		}
+
+		memory := watchMemory(primary.Process)
+		defer memory.Stop()
+		open := Paced{Addr: primary.Addr, Conns: c.conns, Rate: c.rate,
+			Script: func(i int) Script { return overwriter(e.seed, i, c.keys, valueSize) }}
+		load, err := open.Start(ctx)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(wait(ctx, c.before), load.Stop()); err != nil {
+			return err
+		}
+		quiet := load.Cut()
+		before, err := memory.Cut(primary.Process)
+		if err != nil {
+			return err
+		}
+		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
+			return err
+		}
+		left, err := replica.standing()
+		if err != nil {
+			return err
+		}
+		counted, err := primary.syncs()
+		if err != nil {
+			return err
+		}
+
+		net.Block()
+		if how == "kill" {
+			if err := replica.kill(); err != nil {
+				return err
+			}
+		}
+		if err := primary.grow(ctx, e.seed, c.keys, bytes); err != nil {
+			return err
+		}
+		away, err := memory.Cut(primary.Process)
+		if err != nil {
+			return err
+		}
+
+		if load, err = open.Start(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, load.Stop()) }() // a second Stop does nothing
+		returned := time.Now()
+		net.Open()
+		if how == "kill" {
+			if err := replica.launch(); err != nil {
+				return err
+			}
+			if err := replica.followAgain(ctx, net.Addr(), c.limit); err != nil {
+				return err
+			}
+		}
+		if _, err := replica.awaitLink(ctx, c.limit); err != nil {
+			return err
+		}
+		linked := time.Now()
+		target, err := primary.standing()
+		if err != nil {
+			return err
+		}
+		if err := replica.awaitOffset(ctx, target.offset, c.limit); err != nil {
+			return err
+		}
+		caught := time.Now()
+		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
+			return err
+		}
+		lagless := time.Now()
+		if err := load.Stop(); err != nil {
+			return err
+		}
+		busy := load.Cut()
+		back, err := memory.Cut(primary.Process)
+		if err != nil {
+			return err
+		}
+		now, err := primary.syncs()
+		if err != nil {
+			return err
+		}
+		now = now.minus(counted)
+		from := linked
+		if now.full > 0 {
+			from = returned
+		}
+		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
+			return err
+		}
+		if err := sameData(primary, replica); err != nil {
+			return err
+		}
+		took := caught.Sub(from).Seconds()
+		f.caught = append(f.caught, took)
+		f.rate = append(f.rate, float64(target.offset-left.offset)/took)
+		f.lagless = append(f.lagless, lagless.Sub(from).Seconds())
+		f.fromReturn = append(f.fromReturn, caught.Sub(returned).Seconds())
+		f.memBefore, f.memAway, f.memBack = append(f.memBefore, float64(before)), append(f.memAway, float64(away)), append(f.memBack, float64(back))
+		f.quiet.add(quiet)
+		f.busy.add(busy)
+		f.syncs = f.syncs.plus(now)
+		name := fmt.Sprintf("Outage/subject=%s/bytes=%d/outage=%s", s.runName(), bytes, how)
+		r.Run(name, 1, Metric{took, "s-caught-up"}, Metric{(float64(target.offset-left.offset) / took) / 1e6, "MB/s"},
+			Metric{lagless.Sub(from).Seconds(), "s-lag-0"}, Metric{float64(max(away, back) - before), "B-above"},
+			Metric{float64(now.full), "sync_full"}, Metric{float64(now.partial), "sync_partial_ok"})
+		r.Run(name+"/load=before", quiet.Ops, latencyMetrics(quiet)...)
+		r.Run(name+"/load=catching-up", busy.Ops, latencyMetrics(busy)...)
+		return nil
+	})
+}
+
+func (s outageSubject) runName() string {
+	if len(s.args) == 0 {
+		return s.name
+	}
+	return string(s.kind) + "-" + s.args[len(s.args)-1]
+}
+
+// grow writes until the stream has so many bytes more, as fast as the server takes them.
+func (n *node) grow(ctx context.Context, seed uint64, keys, bytes int64) error {
+	start, err := n.standing()
+	if err != nil {
+		return err
+	}
+	const conns = 8
+	record := int64(len((&setter{size: valueSize, next: func() int64 { return 0 }}).Append(nil)))
+	for at := start.offset; at < start.offset+bytes; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		_, err := Load{Addr: n.Addr, Conns: conns, Pipeline: 64, Ops: (start.offset+bytes-at)/record + 1,
+			Script: func(i int) Script { return overwriter(seed+uint64(at), i, keys, valueSize) }}.Run(ctx)
+		if err != nil {
+			return err
+		}
+		s, err := n.standing()
+		if err != nil {
+			return err
+		}
+		if s.offset <= at {
+			return fmt.Errorf("%s: the stream did not grow beyond %d", n.name, at)
+		}
+		at = s.offset
+	}
+	return nil
+}
+
+// followAgain waits until a server that was started again answers, and has it follow addr if it does not by itself: Redis keeps
+// whom it follows in its configuration file only, and has none here.
+func (n *node) followAgain(ctx context.Context, addr string, limit time.Duration) error {
+	return until(ctx, limit, n.name+" to be back", func() (bool, error) {
+		s, err := n.standing()
+		if err != nil {
+			return false, err
+		}
+		if s.replica {
+			return true, nil
+		}
+		info, err := n.info("persistence")
+		if err != nil || info["loading"] != "0" {
+			return false, err
+		}
+		return true, n.follow(addr)
+	})
+}

@@ -1,0 +1,60 @@
+package bench
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// runSmall runs a benchmark of replication in a size that takes seconds, and returns its report.
+func runSmall(t *testing.T, args ...string) string {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	report := filepath.Join(t.TempDir(), "report.md")
+	var stderr bytes.Buffer
+	status := Main(append(args, "-o", report), t.Output(), &stderr)
+	require.Zero(t, status, "%s", stderr.String())
+	text, err := os.ReadFile(report)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// What is measured is what happened: with room for the stream in its memory Redis resumes, without it copies everything.
+func TestOutageOfRedis(t *testing.T) {
+	report := runSmall(t, "outage", "-servers", "redis", "-bytes", "4m", "-outages", "cut", "-rounds", "1", "-keys", "2000", "-t", "300ms", "-rate", "1000")
+	require.Regexp(t, `subject=redis-2gb/bytes=4194304/outage=cut 1 .* 0 sync_full 1 sync_partial_ok`, report)
+	require.Regexp(t, `subject=redis-1mb/bytes=4194304/outage=cut 1 .* 1 sync_full 0 sync_partial_ok`, report)
+}
+
+func TestSyncOfRedis(t *testing.T) {
+	report := runSmall(t, "sync", "-pairs", "redis:redis", "-rounds", "1", "-keys", "20000", "-t", "300ms", "-c", "4")
+	require.Contains(t, report, "Sync/primary=redis/replica=redis/load=none/keys=20000 20000 ")
+	require.Regexp(t, `load=full/keys=20000 20000 .* req/s-during`, report)
+}
+
+func TestParsePairs(t *testing.T) {
+	pairs, err := parsePairs("redis:holdfast,holdfast:redis")
+	require.NoError(t, err)
+	require.Equal(t, []pair{{Redis, Holdfast}, {Holdfast, Redis}}, pairs)
+	for _, text := range []string{"", "redis", "redis:valkey"} {
+		_, err := parsePairs(text)
+		require.Error(t, err, text)
+	}
+}
+
+func TestParseBytes(t *testing.T) {
+	for text, want := range map[string]int64{"7": 7, "64k": 64 << 10, "500m": 500 << 20, "2GB": 2 << 30} {
+		n, err := parseBytes(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, n)
+	}
+	for _, text := range []string{"", "g", "1t", "-1", "0", "1mk"} {
+		_, err := parseBytes(text)
+		require.Error(t, err, text)
+	}
+}

@@ -82,12 +82,14 @@ type Conn struct {
 
 	closeAfterFlush bool
 	closeErr        error
+	again           bool // the owner wants OnData to be called once more, though no input has come
 
 	async struct {
 		sync.Mutex
 		buf    []byte
 		closed bool
 	}
+	parked atomic.Bool // see SetParked
 	kill   atomic.Pointer[closeReason]
 	queued atomic.Bool // stands in the driver's inbox
 	done   chan struct{}
@@ -150,8 +152,8 @@ func (c *Conn) Hold(until int64) {
 	c.outHolds = append(c.outHolds, hold{end: end, until: until})
 }
 
-// WriteAsync appends b, a whole reply or push message, to the connection's output. Any goroutine may call it, at any
-// time; b is copied. It never blocks: a reader that is too slow exceeds its output limit and is closed.
+// WriteAsync appends b, a whole reply or push message, to the connection's output, behind the replies of commands that have
+// been executed. Any goroutine may call it, at any time; b is copied. It never blocks: a reader that is too slow exceeds its output limit and is closed.
 func (c *Conn) WriteAsync(b []byte) {
 	c.async.Lock()
 	if c.async.closed {
@@ -166,6 +168,26 @@ func (c *Conn) WriteAsync(b []byte) {
 		return
 	}
 	c.driver.notify(c)
+}
+
+// Yield makes what is in Out leave although the owner has something to wait for: Continue returns right after it, and OnData is
+// called again, whether or not there is input. Owner only, in Continue.
+func (c *Conn) Yield() { c.again = true }
+
+// SetParked says that Continue waits with nothing in Out, or does so no more. What WriteAsync appends while a command is being
+// executed follows its reply: a client that is told of a change must not then get the value from before it. While the owner
+// waits, which may be long, there is no reply to come before. Owner only, in Continue.
+func (c *Conn) SetParked(v bool) {
+	c.parked.Store(v)
+	if !v {
+		return
+	}
+	c.async.Lock()
+	waiting := len(c.async.buf) > 0
+	c.async.Unlock()
+	if waiting {
+		c.driver.notify(c)
+	}
 }
 
 // CloseAfterFlush closes the connection once everything appended so far has left. No more input is handled. Owner only.

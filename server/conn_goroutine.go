@@ -33,6 +33,7 @@ type goConn struct {
 	// mu guards the output of c: pend, sent, open, pendHolds, softSince, and the fields below.
 	mu     sync.Mutex
 	ending bool // write returns once everything has left
+	busy   bool // the owner executes commands: what is asynchronous waits for their replies
 	err    error
 
 	kick     chan struct{} // one slot: there is something to look at
@@ -182,12 +183,24 @@ func (g *goConn) readLoop() error {
 			return err
 		}
 		c.lastInput.Store(time.Now().UnixMilli())
-		if err := g.process(); err != nil {
+		g.setBusy(true)
+		err := g.process()
+		g.setBusy(false)
+		if err != nil {
 			return err
 		}
 		if c.closeAfterFlush {
 			return ErrClosed
 		}
+	}
+}
+
+func (g *goConn) setBusy(v bool) {
+	g.mu.Lock()
+	g.busy = v
+	g.mu.Unlock()
+	if !v {
+		g.notify(g.c)
 	}
 }
 
@@ -248,9 +261,10 @@ func (g *goConn) process() error {
 		if err := g.flush(); err != nil {
 			return err
 		}
-		if c.closeAfterFlush || c.guard.Buffered() == 0 {
+		if c.closeAfterFlush || c.guard.Buffered() == 0 && !c.again {
 			break
 		}
+		c.again = false
 	}
 	c.guard.settle()
 	return nil
@@ -261,6 +275,7 @@ func (g *goConn) flush() error {
 	c := g.c
 	g.mu.Lock()
 	c.queueOut()
+	c.queueAsync()
 	err := c.checkLimits(time.Now())
 	if err == nil {
 		err = g.err
@@ -298,7 +313,9 @@ func (g *goConn) write() {
 				c.signalDone()
 				return
 			}
-			c.queueAsync()
+			if !g.busy || c.parked.Load() {
+				c.queueAsync()
+			}
 			b, wait := c.ready(c.net.durable.Load())
 			done := g.ending && (c.sent == len(c.pend) || g.hijacked.Load())
 			g.mu.Unlock()

@@ -475,7 +475,8 @@ func (l *loop) visit(c *Conn) {
 			if c.ls.dead {
 				return
 			}
-			if c.guard.Buffered() > 0 {
+			if c.guard.Buffered() > 0 || c.again {
+				c.again = false
 				l.process(c)
 			} else {
 				c.guard.settle()
@@ -487,7 +488,13 @@ func (l *loop) visit(c *Conn) {
 		l.close(c, k.err)
 		return
 	}
-	c.queueAsync()
+	switch {
+	case !c.ls.handed:
+		c.queueOut()
+		c.queueAsync()
+	case c.parked.Load():
+		c.queueAsync()
+	}
 	l.markDirty(c)
 }
 

@@ -23,6 +23,7 @@ import (
 //	BIG n                a bulk string of n bytes
 //	GATED off            +OK that may leave only once off is durable
 //	WAIT                 hands off; Continue blocks until the test or the peer ends it
+//	STEP                 hands off; Continue replies +one, and +two when the test lets it go on
 //	SLOW x               hands off; Continue replies with x
 //	QUIT                 +OK, then close
 type scriptHandler struct {
@@ -63,7 +64,7 @@ func (h *scriptHandler) OnData(c *Conn) bool {
 			n, _ := parseLength(args[1])
 			c.Out().OK()
 			c.Hold(n)
-		case "WAIT", "SLOW":
+		case "WAIT", "SLOW", "STEP":
 			h.cmd = args
 			return true
 		case "QUIT":
@@ -79,6 +80,15 @@ func (h *scriptHandler) Continue(c *Conn) {
 		c.Out().Bulk(h.cmd[1])
 		return
 	}
+	if string(h.cmd[0]) == "STEP" {
+		c.Out().Simple("one")
+		h.waiting <- struct{}{}
+		<-h.n.release
+		c.Out().Simple("two")
+		return
+	}
+	c.SetParked(true)
+	defer c.SetParked(false)
 	h.waiting <- struct{}{}
 	select {
 	case <-c.Done():
@@ -343,4 +353,22 @@ func TestNetworkSeveralLoops(t *testing.T) {
 		c.expect("+PONG\r\n$1\r\nx\r\n")
 	}
 	runtime.KeepAlive(clients)
+}
+
+// What is written from outside follows the replies of what has been executed, also while more is being executed.
+func TestAsyncFollowsReplies(t *testing.T) {
+	plain := startTestNet(t, nil)
+	secure, dialTLS := startTLSNet(t, nil)
+	for n, c := range map[*testNet]*testClient{plain: plain.dial(), secure: secure.wrap(dialTLS(true))} {
+		for range 20 {
+			c.send("PING\r\nSTEP\r\nPING\r\n")
+			<-c.h.waiting
+			n.Each(func(conn *Conn) { conn.WriteAsync([]byte("+push\r\n")) })
+			n.release <- struct{}{}
+			b := make([]byte, len("+PONG\r\n+one\r\n+two\r\n+PONG\r\n+push\r\n"))
+			_, err := io.ReadFull(c.r, b)
+			require.NoError(t, err)
+			require.Regexp(t, `^\+PONG\r\n\+one\r\n\+two\r\n(\+PONG\r\n\+push|\+push\r\n\+PONG)\r\n$`, string(b))
+		}
+	}
 }

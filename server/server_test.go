@@ -339,3 +339,23 @@ func TestProcess(t *testing.T) {
 	require.NoError(t, err, string(text))
 	require.Contains(t, string(text), "ok\n")
 }
+
+// Replies leave before a command that waits, also where the commands before it were executed off the loop.
+func TestRepliesLeaveBeforeAWait(t *testing.T) {
+	s := holdfast(t)
+	w, other := dial(t, s.Addr()), dial(t, s.Addr())
+	w.line("set cold v")
+	w.line("save")
+	for _, wait := range [][2]string{{"BLPOP l 0", "RPUSH l x"}, {"WAIT 1 0", ""}} {
+		require.NotEqual(t, ":0\r\n", other.line("debug unload"))
+		w.raw("GET cold\r\nPING\r\n" + wait[0] + "\r\nPING after\r\n")
+		require.Equal(t, "$1\r\nv\r\n", w.read())
+		require.Equal(t, "+PONG\r\n", w.read())
+		if wait[1] == "" {
+			return // nobody will ever answer
+		}
+		other.line(wait[1])
+		require.Equal(t, "*2\r\n$1\r\nl\r\n$1\r\nx\r\n", w.read())
+		require.Equal(t, "$5\r\nafter\r\n", w.read())
+	}
+}

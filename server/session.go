@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -132,7 +133,11 @@ func (s *session) run(mayWait bool) (handOff bool) {
 	s.offLoop = mayWait
 	s.clock = monotonic()
 	if s.parked != nil {
-		s.await(s.parked, s.pending)
+		if !mayWait {
+			handOff = true // earlier replies have left, see yield
+		} else {
+			s.await(s.parked, s.pending)
+		}
 	} else if s.pending != nil {
 		args := s.pending
 		s.pending = nil
@@ -284,12 +289,14 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 	}
 	if s.srv.pause.active.Load() && s.srv.pause.holds(spec, &s.multi) && !s.monitor {
 		s.unlock()
-		if !mayWait {
-			s.pending = args
+		if !mayWait || w.Len() > 0 {
+			s.yield(args)
 			return true
 		}
 		s.blocked.Store(true)
+		s.conn.SetParked(true)
 		s.srv.pause.wait(s.ctx)
+		s.conn.SetParked(false)
 		s.blocked.Store(false)
 		if s.ctx.Err() != nil {
 			return false
@@ -315,7 +322,8 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 			s.unlock()
 			s.blocked.Store(true)
 			s.parked, s.pending = spec, args
-			if !mayWait {
+			if !mayWait || w.Len() > 0 {
+				s.yield(args)
 				return true
 			}
 			s.await(spec, args)
@@ -337,9 +345,13 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 		if h.mode != anywhere {
 			s.unlock()
 		}
-		if h.mode == waits && !mayWait {
-			s.pending = args
-			return true
+		if h.mode == waits {
+			if !mayWait || w.Len() > 0 {
+				s.yield(args)
+				return true
+			}
+			s.conn.SetParked(true)
+			defer s.conn.SetParked(false)
 		}
 		if h.run(s, spec, args) == again { // EXEC has to wait; off the loop it does that itself
 			s.pending = args
@@ -348,6 +360,18 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 	}
 	s.account(spec, args, start, errs)
 	return false
+}
+
+// yield leaves a command that waits in pending: to Continue, or, in Continue, to the next one, so that the replies of the
+// commands before it can leave first.
+func (s *session) yield(args [][]byte) {
+	if s.offLoop {
+		s.conn.Yield()
+		for i, a := range args { // they lie in a buffer that is kept until Continue returns
+			args[i] = bytes.Clone(a)
+		}
+	}
+	s.pending = args
 }
 
 // prepare does what the engine asked for before a command can run. REQUIRES: off the loop, not locked.
@@ -372,7 +396,9 @@ func (s *session) failed(w *reply.Writer, err error) {
 func (s *session) await(spec *command.Spec, args [][]byte) {
 	w := s.conn.Out()
 	start, errs := w.Len(), w.Errors()
+	s.conn.SetParked(true)
 	need, err := s.eng.Wait(s.ctx, s.cl, w)
+	s.conn.SetParked(false)
 	s.parked, s.pending = nil, nil
 	s.blocked.Store(false)
 	if err != nil {

@@ -2,7 +2,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync clean
+.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,7 +41,7 @@ clients: ## go-redis, python-redis, node-redis, ioredis, redis-cli and redis-ben
 	cd server/servertest/clients && npm ci --no-audit --no-fund
 	HOLDFAST_CLIENTS=1 $(GO) test -count=1 -run 'TestClients' ./server/servertest
 
-bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync: build ## one measurement, into docs/bench
+bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica: build ## one measurement, into docs/bench
 	./holdfast bench $(@:bench-%=%) $(FLAGS)
 
 bench: build ## all measurements, each into docs/bench (about an hour)

@@ -33,6 +33,8 @@ func benchmarks() []benchmark {
 		{name: "cold", help: "data larger than memory: uniform reads and writes", report: true, define: defineCold},
 		{name: "outage", help: "a replica is away while much is written, and comes back", report: true, define: defineOutage},
 		{name: "sync", help: "a full sync, of an idle primary and under load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast", define: defineSync},
+		{name: "cutsync", help: "a full sync whose link is cut on the way", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineCutSync},
+		{name: "slowreplica", help: "a replica that is stopped, or reads slowly, under full load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis", define: defineSlowReplica},
 	}
 }
 

@@ -18,9 +18,9 @@ type Proxy struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	down, up atomic.Int64
-	rate     atomic.Int64 // bytes per second down; 0 = as fast as it goes
-	cuts     atomic.Int64 // links broken by us
+	down atomic.Int64
+	rate atomic.Int64 // bytes per second down; 0 = as fast as it goes
+	cuts atomic.Int64 // links broken by us
 
 	mu struct {
 		sync.Mutex
@@ -52,6 +52,9 @@ func (p *Proxy) Addr() string { return p.ln.Addr().String() }
 
 // Down is how many bytes have gone from the target to those who connected.
 func (p *Proxy) Down() int64 { return p.down.Load() }
+
+// Cuts is how many links were broken by us.
+func (p *Proxy) Cuts() int64 { return p.cuts.Load() }
 
 // Throttle lets only so many bytes per second go down; 0 = any number.
 func (p *Proxy) Throttle(bytesPerSecond int64) { p.rate.Store(bytesPerSecond) }
@@ -149,7 +152,6 @@ func (p *Proxy) copyUp(l *link) {
 			if _, err := l.far.Write(buf[:n]); err != nil {
 				return
 			}
-			p.up.Add(int64(n))
 		}
 		if err != nil {
 			return

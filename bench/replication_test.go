@@ -58,3 +58,25 @@ func TestParseBytes(t *testing.T) {
 		require.Error(t, err, text)
 	}
 }
+
+// Redis begins again after a cut, refuses reads while it loads, and never answers wrong.
+func TestCutSyncOfRedis(t *testing.T) {
+	report := runSmall(t, "cutsync", "-pairs", "redis:redis", "-keys", "30000", "-old", "1000", "-at", "50")
+	require.Regexp(t, `cut=never 1 .* 1 x-uncut`, report)
+	require.Regexp(t, `cut=50 % 1 .* 1\.[45]\d* x-uncut`, report)
+}
+
+func TestSlowReplicaOfRedis(t *testing.T) {
+	report := runSmall(t, "slowreplica", "-pairs", "redis:redis", "-keys", "5000", "-for", "500ms", "-c", "4")
+	require.Contains(t, report, "SlowReplica/primary=redis/replica=redis/way=stopped/for=500ms 1 ")
+	require.Contains(t, report, "way=throttled/for=500ms 1 ")
+}
+
+func TestSlowReplicaIsJudged(t *testing.T) {
+	c := slowRun{bar: 32 << 20}
+	p := pair{Holdfast, Holdfast}
+	require.NoError(t, slowFigures{syncs: syncs{partial: 1}, memBefore: 100 << 20, memMost: 120 << 20}.judge(p, "stopped", c))
+	require.ErrorContains(t, slowFigures{syncs: syncs{full: 1}}.judge(p, "stopped", c), "1 full sync")
+	require.ErrorContains(t, slowFigures{syncs: syncs{partial: 2}}.judge(p, "throttled", c), "dropped 2 times")
+	require.ErrorContains(t, slowFigures{memBefore: 100 << 20, memMost: 140 << 20}.judge(p, "throttled", c), "40.0 MiB more memory")
+}

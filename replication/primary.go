@@ -60,6 +60,8 @@ type PrimaryConfig struct {
 	MaxLag  time.Duration // min-replicas-max-lag; 0: 10 s
 	// SyncChoice: repl-sync-choice, for a replica that could continue but is far behind.
 	SyncChoice SyncChoice
+	// SyncBytesPerSecond bounds what full syncs send: repl-sync-max-bytes-per-second; 0: no bound.
+	SyncBytesPerSecond int64
 }
 
 // PrimaryOptions say what a Primary works with. Source and NewSpool are required.

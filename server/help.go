@@ -70,6 +70,7 @@ var helpTexts = map[string][][2]string{
 		{"LOG", "How far the log reaches, since when, what keeps it, and the replication ids that it has had."},
 		{"LOG OFFSET <offset>", "When the byte behind this offset was written, in unix milliseconds."},
 		{"LOG TIME <unix-ms>", "The offset from which on the log was written at this time or later."},
+		{"PSYNC-EXPLAIN <offset> [<replication-id>]", "How PSYNC with this offset would be answered, why, and how long replay and snapshot would take."},
 		{"SLOTS [LIST]", "The slots that keep the log for named replicas."},
 		{"SLOTS CREATE <name> [<offset>]", "Keep the log for a replica from an offset on, by default from the durable end."},
 		{"SLOTS DROP <name>", "Keep it no longer."},

@@ -5,9 +5,10 @@ package server
 
 // holdfastSubcommands maps the name of each subcommand to what runs it.
 var holdfastSubcommands = map[string]sessionHandler{
-	"help":  plain(anywhere, (*session).cmdHelp),
-	"log":   plain(waits, (*session).cmdHoldfastLog),
-	"slots": plain(waits, (*session).cmdHoldfastSlots),
+	"help":          plain(anywhere, (*session).cmdHelp),
+	"log":           plain(waits, (*session).cmdHoldfastLog),
+	"psync-explain": plain(waits, (*session).cmdPsyncExplain),
+	"slots":         plain(waits, (*session).cmdHoldfastSlots),
 }
 
 // addHoldfast adds them under their full names.

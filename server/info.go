@@ -405,6 +405,7 @@ func infoHoldfast(i *infoWriter) {
 	if _, why, err := i.srv.diskWatch.holder(); err == nil {
 		i.field("log_held_by", why)
 	}
+	i.field("sync_full_chosen", i.srv.repl.primary.Stats().SyncChosen)
 	for n, sl := range i.srv.eng.Slots() {
 		i.field("slot"+strconv.Itoa(n), slotLine(sl, i.now))
 	}

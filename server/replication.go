@@ -124,6 +124,7 @@ func (s *Server) newReplication(log hclog.Logger) {
 	r.failover.init()
 	r.primary = replication.NewPrimary(replication.PrimaryOptions{
 		Source: replSource{s}, NewSpool: replication.NewFileSpool(s.cfg.Text("dir")), Logger: r.log, OnAck: s.onAck,
+		Slots: replSlots{s}, SnapshotSize: s.eng.SnapshotSize,
 		Config: s.primaryConfig(),
 	})
 	r.replica = replication.NewReplica(replication.ReplicaOptions{
@@ -178,6 +179,9 @@ func (s *Server) primaryConfig() replication.PrimaryConfig {
 		Timeout:    time.Duration(s.cfg.Int("repl-timeout")) * time.Second,
 		Spooled:    !s.cfg.Bool("repl-diskless-sync"),
 		MaxLag:     time.Duration(s.cfg.Int("min-replicas-max-lag")) * time.Second,
+		SyncChoice: replication.SyncChoice(s.cfg.Text("repl-sync-choice")),
+
+		SyncBytesPerSecond: s.cfg.Int("repl-sync-max-bytes-per-second"),
 	}
 }
 
@@ -191,7 +195,7 @@ func (s *Server) replicaConfig() replication.ReplicaConfig {
 	}
 	return replication.ReplicaConfig{
 		User: s.cfg.Text("masteruser"), Password: s.cfg.Text("masterauth"), Port: port, IP: s.cfg.Text("replica-announce-ip"),
-		Timeout: time.Duration(s.cfg.Int("repl-timeout")) * time.Second,
+		Timeout: time.Duration(s.cfg.Int("repl-timeout")) * time.Second, Name: s.cfg.Text("replica-name"),
 	}
 }
 

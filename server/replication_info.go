@@ -36,6 +36,9 @@ func infoReplication(i *infoWriter) {
 		if c.Fack >= 0 {
 			line += fmt.Sprintf(",durable=%d", int64(c.Fack))
 		}
+		if c.Name != "" {
+			line += ",name=" + c.Name
+		}
 		i.field(fmt.Sprintf("slave%d", n), line)
 		n++
 	}

@@ -23,6 +23,13 @@ var holdfastSpecs = []Spec{
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
+				Name: "psync-explain", Arity: -3,
+				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
+				Summary: "Tells how a replica's request would be answered, and why.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
 				Name: "slots", Arity: -2,
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",

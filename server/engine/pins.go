@@ -119,6 +119,16 @@ func (e *Engine) SnapshotView() (v *snapshot.View, pin *Pin, err error) {
 	return v, pin, nil
 }
 
+// SnapshotSize returns the bytes of the snapshot store, and its offset C; -1 while a Loader's Commit replaces it.
+func (e *Engine) SnapshotSize() (bytes int64, c wal.Offset) {
+	store, err := e.rows.gate.enter()
+	if err != nil {
+		return -1, 0
+	}
+	defer e.rows.gate.leave()
+	return store.Metrics().DiskSize, store.Meta().C
+}
+
 // LogHolders tells what keeps the log, and from where on: retention, the last checkpoint, which a recovery begins at, and
 // pins. The lowest comes first: it is what keeps the disk from being given back (W6).
 func (e *Engine) LogHolders() ([]PinInfo, error) {

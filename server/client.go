@@ -252,6 +252,7 @@ func (s *session) kill(o *session) {
 		s.conn.CloseAfterFlush()
 		return
 	}
+	s.srv.hub.Leave(o.sub, func() {}) // nothing is counted for it any more
 	o.conn.Close()
 }
 

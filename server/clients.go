@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-db/holdfast/server/command"
+	"github.com/holdfast-db/holdfast/server/pubsub"
 )
 
 // clientRegistry knows the sessions of all connected clients.
@@ -69,6 +70,9 @@ func (s *session) flags() string {
 	if s.monitors.Load() {
 		f += "O"
 	}
+	if s.sub.Total() > 0 {
+		f += "P"
+	}
 	if s.blocked.Load() {
 		f += "b"
 	}
@@ -110,11 +114,12 @@ func (s *session) describe(now time.Time) string {
 	if pending > 0 {
 		events = "rw"
 	}
-	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=0 psub=0 ssub=0 multi=%d "+
+	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d "+
 		"qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s cmd=%s "+
 		"user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
 		s.conn.ID, s.conn.RemoteAddr(), s.conn.LocalAddr(), s.conn.FD(), name, int64(now.Sub(s.conn.Created()).Seconds()),
-		int64(max(0, now.Sub(s.conn.LastInteraction())).Seconds()), s.flags(), s.db.Load(), s.queued.Load(),
+		int64(max(0, now.Sub(s.conn.LastInteraction())).Seconds()), s.flags(), s.db.Load(),
+		s.sub.Count(pubsub.Channel), s.sub.Count(pubsub.Pattern), s.sub.Count(pubsub.Shard), s.queued.Load(),
 		used, max(0, size-used), held, held, pending, pending, size+held, events, cmd, s.proto.Load(), lib, libVer)
 }
 
@@ -124,10 +129,14 @@ var clientTypes = map[string]ConnClass{"normal": ClassNormal, "master": numClass
 
 // class is the client's kind for TYPE filters. A monitor is a normal client, though its output is limited as a replica's.
 func (s *session) class() ConnClass {
-	if s.monitors.Load() {
+	c := s.conn.Class()
+	switch {
+	case s.sub.Total() > 0:
+		return ClassPubSub
+	case s.monitors.Load(), c == ClassPubSub: // the latter is being closed
 		return ClassNormal
 	}
-	return s.conn.Class()
+	return c
 }
 
 // pauseGate holds clients back for CLIENT PAUSE.

@@ -236,7 +236,7 @@ func (s *session) keysOf(args [][]byte) (spec *command.Spec, keys []int) {
 	case spec == nil:
 		w.Error(reply.CommandInvalid)
 		return nil, nil
-	case spec.FirstKey == 0 && spec.Keys == nil && len(spec.KeySpecs) == 0:
+	case spec.FirstKey == 0 && spec.Keys == nil && len(spec.KeySpecs) == 0, notKeys(spec):
 		w.Error(reply.CommandNoKeys)
 		return nil, nil
 	case !spec.ArityOK(len(args)):
@@ -253,6 +253,11 @@ func (s *session) keysOf(args [][]byte) (spec *command.Spec, keys []int) {
 		return nil, nil
 	}
 	return spec, keys
+}
+
+// notKeys tells whether what stands where keys do are none: shard channels.
+func notKeys(spec *command.Spec) bool {
+	return len(spec.KeySpecs) > 0 && slices.Contains(spec.KeySpecs[0].Flags, "not_key")
 }
 
 func (s *session) cmdCommandGetKeys(args [][]byte) {

@@ -16,7 +16,8 @@ import (
 // commandGroups are the groups of the command table in the order of the page, with their titles.
 var commandGroups = [][2]string{
 	{"string", "Strings"}, {"bitmap", "Bitmaps"}, {"generic", "Keys"}, {"hash", "Hashes"}, {"list", "Lists"}, {"set", "Sets"},
-	{"sorted-set", "Sorted sets"}, {"transactions", "Transactions"}, {"connection", "Connections"}, {"server", "Server"},
+	{"sorted-set", "Sorted sets"}, {"transactions", "Transactions"}, {"connection", "Connections"}, {"pubsub", "Publish and subscribe"},
+	{"server", "Server"},
 	{"holdfast", "Holdfast's own"},
 }
 
@@ -85,7 +86,6 @@ var differences = []struct {
 // absent are the commands of Redis 7.0.15 that are not there, by subject. A container stands for its subcommands.
 var absent = []struct{ title, names string }{
 	{"Streams", "xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread xreadgroup xrevrange xsetid xtrim"},
-	{"Publish and subscribe", "psubscribe publish pubsub punsubscribe spublish ssubscribe subscribe sunsubscribe unsubscribe"},
 	{"Scripts and functions", "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script"},
 	{"HyperLogLog", "pfadd pfcount pfdebug pfmerge pfselftest"},
 	{"Geography", "geoadd geodist geohash geopos georadius georadius_ro georadiusbymember georadiusbymember_ro geosearch geosearchstore"},

@@ -87,6 +87,7 @@ type Conn struct {
 	async struct {
 		sync.Mutex
 		buf    []byte
+		until  int64 // all of buf may leave once this offset is durable
 		closed bool
 	}
 	parked atomic.Bool // see SetParked
@@ -154,13 +155,17 @@ func (c *Conn) Hold(until int64) {
 
 // WriteAsync appends b, a whole reply or push message, to the connection's output, behind the replies of commands that have
 // been executed. Any goroutine may call it, at any time; b is copied. It never blocks: a reader that is too slow exceeds its output limit and is closed.
-func (c *Conn) WriteAsync(b []byte) {
+func (c *Conn) WriteAsync(b []byte) { c.WriteAsyncAfter(b, 0) }
+
+// WriteAsyncAfter is WriteAsync of what may leave only once offset until is durable (A1).
+func (c *Conn) WriteAsyncAfter(b []byte, until int64) {
 	c.async.Lock()
 	if c.async.closed {
 		c.async.Unlock()
 		return
 	}
 	c.async.buf = append(c.async.buf, b...)
+	c.async.until = max(c.async.until, until)
 	n := int64(len(c.async.buf))
 	c.async.Unlock()
 	if hard := c.net.outputLimit(c.Class()).Hard; hard > 0 && n+c.outBytes.Load() > hard {
@@ -168,6 +173,28 @@ func (c *Conn) WriteAsync(b []byte) {
 		return
 	}
 	c.driver.notify(c)
+}
+
+// TakeAsync puts what others have written with WriteAsync up to now behind what is in Out. Owner only.
+func (c *Conn) TakeAsync() {
+	c.async.Lock()
+	defer c.async.Unlock()
+	if len(c.async.buf) == 0 {
+		return
+	}
+	c.out.Raw(c.async.buf)
+	if c.async.until > 0 {
+		c.Hold(c.async.until)
+	}
+	c.emptyAsync()
+}
+
+// emptyAsync forgets asynchronous output that has been moved. REQUIRES: the lock of async.
+func (c *Conn) emptyAsync() {
+	c.async.buf, c.async.until = c.async.buf[:0], 0
+	if cap(c.async.buf) > keepOutput {
+		c.async.buf = nil
+	}
 }
 
 // Yield makes what is in Out leave although the owner has something to wait for: Continue returns right after it, and OnData is
@@ -280,13 +307,18 @@ func (c *Conn) queueOut() {
 	}
 	for _, h := range c.outHolds {
 		h.end += base
-		if n := len(c.pendHolds); n > 0 && h.until <= c.pendHolds[n-1].until {
-			c.pendHolds[n-1].end = h.end
-			continue
-		}
-		c.pendHolds = append(c.pendHolds, h)
+		c.holdPending(h)
 	}
 	c.outHolds = c.outHolds[:0]
+}
+
+// holdPending gates pend up to h.end.
+func (c *Conn) holdPending(h hold) {
+	if n := len(c.pendHolds); n > 0 && h.until <= c.pendHolds[n-1].until {
+		c.pendHolds[n-1].end = h.end
+		return
+	}
+	c.pendHolds = append(c.pendHolds, h)
 }
 
 // queueAsync moves asynchronous output behind what is pending. REQUIRES: pend ends at the end of a reply, which queueOut
@@ -298,10 +330,10 @@ func (c *Conn) queueAsync() {
 			c.pend, c.sent, c.open, c.pendHolds = c.pend[:0], 0, 0, c.pendHolds[:0]
 		}
 		c.pend = append(c.pend, c.async.buf...)
-		c.async.buf = c.async.buf[:0]
-		if cap(c.async.buf) > keepOutput {
-			c.async.buf = nil
+		if c.async.until > c.net.durable.Load() {
+			c.holdPending(hold{end: int64(len(c.pend)), until: c.async.until})
 		}
+		c.emptyAsync()
 	}
 	c.async.Unlock()
 }

@@ -119,9 +119,20 @@ func (s *session) cmdHello(args [][]byte) {
 	w.Array(0)
 }
 
+// setProto changes the version of the protocol, for messages to the client, too, from one place among them on.
 func (s *session) setProto(n int) {
-	s.conn.Out().SetProto(n)
-	s.proto.Store(int32(n))
+	set := func() {
+		s.conn.Out().SetProto(n)
+		s.proto.Store(int32(n))
+	}
+	if !s.pubsub {
+		set()
+		return
+	}
+	s.srv.hub.Still(func() {
+		s.takeMessages()
+		set()
+	})
 }
 
 func (s *session) cmdQuit(_ [][]byte) {
@@ -133,6 +144,7 @@ func (s *session) cmdQuit(_ [][]byte) {
 // cmdReset puts the connection into the state of a new one.
 func (s *session) cmdReset(_ [][]byte) {
 	s.discard()
+	s.leavePubSub()
 	s.setDB(0)
 	s.setProto(2)
 	s.resetAuth()
@@ -154,7 +166,7 @@ func (s *session) cmdMonitor(_ [][]byte) {
 		s.monitor = true
 		s.monitors.Store(true)
 		s.conn.SetNoIdle(true)
-		s.conn.SetClass(ClassReplica)
+		s.setClass()
 		s.srv.monitorHub.add(s)
 	}
 	w.OK()
@@ -168,7 +180,7 @@ func (s *session) stopMonitor() {
 	s.monitors.Store(false)
 	s.srv.monitorHub.remove(s)
 	s.conn.SetNoIdle(false)
-	s.conn.SetClass(ClassNormal)
+	s.setClass()
 }
 
 // --- ACL: what can be asked with one user

@@ -178,6 +178,12 @@ func (s *session) admit(row *command.Spec, args [][]byte) (spec *command.Spec, r
 			}
 		}
 	}
+	if s.pubsub && s.conn.Out().Proto() == 2 && !whileSubscribed(spec) {
+		if msg := s.eng.WriteRefusal(); spec.Write() && msg != "" {
+			return spec, msg
+		}
+		return spec, fmt.Sprintf(reply.SubscribedOnlyF, spec.FullName)
+	}
 	if s.monitor && spec.Flags&(command.FlagWrite|command.FlagReadonly) != 0 {
 		return spec, reply.ReplicaKeyspace
 	}

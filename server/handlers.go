@@ -32,6 +32,20 @@ func sessionHandlers() map[string]sessionHandler {
 		"client|unblock":      plain(anywhere, (*session).cmdClientUnblock),
 		"client|unpause":      plain(anywhere, (*session).cmdClientUnpause),
 
+		"subscribe":            {run: (*session).cmdSubscribe, mode: anywhere},
+		"psubscribe":           {run: (*session).cmdSubscribe, mode: anywhere},
+		"ssubscribe":           {run: (*session).cmdSubscribe, mode: anywhere},
+		"unsubscribe":          {run: (*session).cmdUnsubscribe, mode: anywhere},
+		"punsubscribe":         {run: (*session).cmdUnsubscribe, mode: anywhere},
+		"sunsubscribe":         {run: (*session).cmdUnsubscribe, mode: anywhere},
+		"publish":              {run: (*session).cmdPublish, mode: anywhere},
+		"spublish":             {run: (*session).cmdPublish, mode: anywhere},
+		"pubsub|channels":      {run: (*session).cmdPubsubNames, mode: anywhere},
+		"pubsub|shardchannels": {run: (*session).cmdPubsubNames, mode: anywhere},
+		"pubsub|numsub":        {run: (*session).cmdPubsubNumSub, mode: anywhere},
+		"pubsub|shardnumsub":   {run: (*session).cmdPubsubNumSub, mode: anywhere},
+		"pubsub|numpat":        plain(anywhere, (*session).cmdPubsubNumPat),
+
 		"acl|cat":    plain(anywhere, (*session).cmdACLCat),
 		"acl|list":   plain(anywhere, (*session).cmdACLList),
 		"acl|users":  plain(anywhere, (*session).cmdACLUsers),
@@ -87,7 +101,7 @@ func sessionHandlers() map[string]sessionHandler {
 		"memory|purge":        plain(waits, (*session).cmdMemoryPurge).within(always),
 		"memory|stats":        plain(unlocked, (*session).cmdMemoryStats).within(always),
 	}
-	for _, container := range []string{"client", "acl", "command", "config", "slowlog", "latency", "memory"} {
+	for _, container := range []string{"client", "acl", "command", "config", "slowlog", "latency", "memory", "pubsub"} {
 		h[container+"|help"] = plain(anywhere, (*session).cmdHelp)
 	}
 	addHoldfast(h)

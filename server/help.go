@@ -75,6 +75,13 @@ var helpTexts = map[string][][2]string{
 		{"SLOTS CREATE <name> [<offset>]", "Keep the log for a replica from an offset on, by default from the durable end."},
 		{"SLOTS DROP <name>", "Keep it no longer."},
 	},
+	"pubsub": {
+		{"CHANNELS [<pattern>]", "Channels that have subscribers, those of patterns not counted."},
+		{"NUMPAT", "How many patterns have subscribers."},
+		{"NUMSUB [<channel> ...]", "How many subscribers channels have, those of patterns not counted."},
+		{"SHARDCHANNELS [<pattern>]", "Shard channels that have subscribers."},
+		{"SHARDNUMSUB [<shardchannel> ...]", "How many subscribers shard channels have."},
+	},
 	"debug": {
 		{"CHECKPOINT", "Take a checkpoint and wait for it."},
 		{"DIGEST", "A hash of all data."},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/engine"
+	"github.com/holdfast-db/holdfast/server/pubsub"
 )
 
 // INFO: Redis's sections and field names, as far as they mean something here, and a section of our own. To add a
@@ -279,8 +280,9 @@ func infoStats(i *infoWriter) {
 	i.field("evicted_clients", 0)
 	i.field("keyspace_hits", i.hits)
 	i.field("keyspace_misses", i.misses)
-	i.field("pubsub_channels", 0)
-	i.field("pubsub_patterns", 0)
+	i.field("pubsub_channels", i.srv.hub.Topics(pubsub.Channel))
+	i.field("pubsub_patterns", i.srv.hub.Topics(pubsub.Pattern))
+	i.field("pubsubshard_channels", i.srv.hub.Topics(pubsub.Shard))
 	i.field("latest_fork_usec", 0)
 	i.field("total_forks", 0)
 	i.field("unexpected_error_replies", 0)

@@ -131,6 +131,7 @@ func (s *Server) newReplication(log hclog.Logger) {
 		Sink: replSink{s}, Dial: s.dialPrimary, Downstream: r.primary, Logger: r.log, OnState: s.onLinkState,
 		OnFailover: r.failover.told, Config: s.replicaConfig(),
 	})
+	s.replicasAttached = func() bool { return r.primary.Len() > 0 }
 	s.watchStale()
 	s.refreshGates()
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/engine"
 	"github.com/holdfast-db/holdfast/server/keyspace"
+	"github.com/holdfast-db/holdfast/server/pubsub"
 	"github.com/holdfast-db/holdfast/wal"
 )
 
@@ -63,11 +64,16 @@ type Server struct {
 	slowlog    slowlog
 	latency    latencyMonitor
 	monitorHub monitorHub
+	hub        *pubsub.Hub
 	pause      pauseGate
 	diskWatch  diskWatch
 	rates      rates
 	links      linkRegistry
 	repl       roleState
+
+	// replicasAttached tells whether somebody reads the stream: only then do messages enter it, so that nobody's disk pays
+	// for them otherwise. nil: nobody ever. It may be called under the executor's lock.
+	replicasAttached func() bool
 
 	// kickDue says that something was appended to the log in this turn of an event loop.
 	kickDue   atomic.Bool
@@ -107,7 +113,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		o.Logger = hclog.NewNullLogger()
 	}
 	s := &Server{cfg: o.Config, log: o.Logger.Named("server"), started: time.Now(), anyPort: o.AnyPort,
-		shutdown: make(chan shutdownOptions, 1)}
+		shutdown: make(chan shutdownOptions, 1), hub: pubsub.NewHub(command.MatchGlob)}
 	if err := s.checkConfig(); err != nil {
 		return nil, err
 	}
@@ -133,6 +139,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			n.Each((*Conn).Close)
 		}
 	}
+	eo.OnPublish = s.relay
 	if o.Engine != nil {
 		o.Engine(&eo)
 	}

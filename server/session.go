@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-db/holdfast/replication"
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/engine"
+	"github.com/holdfast-db/holdfast/server/pubsub"
 	"github.com/holdfast-db/holdfast/server/reply"
 )
 
@@ -37,6 +38,7 @@ type session struct {
 	authed  bool
 	quit    bool // nothing more is executed
 	monitor bool
+	pubsub  bool // it has subscriptions
 	multi   transaction
 	reply   replyMode
 
@@ -63,6 +65,7 @@ type session struct {
 		name, lib, libVer string
 		noEvict, noTouch  bool
 	}
+	sub       *pubsub.Client
 	lastCmd   atomic.Pointer[command.Spec]
 	db        atomic.Int32
 	proto     atomic.Int32
@@ -79,6 +82,7 @@ type replyMode struct {
 	off      bool
 	skipThis bool
 	skipNext bool
+	pushed   []byte // pushes within the reply that is dropped
 }
 
 // connContext is done when the connection is.
@@ -101,6 +105,7 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 // newSession is called by the network layer for each connection it has accepted.
 func (srv *Server) newSession(c *Conn) connHandler {
 	s := &session{srv: srv, eng: srv.eng, conn: c, cl: srv.eng.NewClient(), ctx: connContext{c.Done()}}
+	s.sub = pubsub.NewClient(s)
 	s.resetAuth()
 	s.queued.Store(-1)
 	s.proto.Store(2)
@@ -123,6 +128,7 @@ func (s *session) Continue(*Conn) { s.run(true) }
 // OnClose forgets the client.
 func (s *session) OnClose(_ *Conn, err error) {
 	s.srv.monitorHub.remove(s)
+	s.srv.hub.Leave(s.sub, func() {})
 	s.srv.clients.remove(s)
 	s.eng.CloseClient(s.cl)
 	s.srv.log.Debug("client closed", "addr", s.conn.RemoteAddr(), "reason", err)
@@ -281,6 +287,9 @@ func (s *session) unlock() {
 // then left in pending.
 func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff bool) {
 	w := s.conn.Out()
+	if s.pubsub {
+		s.conn.TakeAsync() // what was published before comes before the reply
+	}
 	start := w.Len()
 	spec, refusal := s.admit(row, args)
 	if refusal != "" {
@@ -312,7 +321,9 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 		s.lastCmd.Store(spec)
 	}
 	errs := w.Errors()
-	if spec.Handler != nil {
+	if s.pubsub && spec.Name == "ping" {
+		s.cmdPing(args)
+	} else if spec.Handler != nil {
 		if s.lock(); s.inSlice >= 0 {
 			s.inSlice++
 		}
@@ -439,7 +450,7 @@ func (s *session) account(spec *command.Spec, args [][]byte, start, errs int) {
 	s.finishReply(start)
 }
 
-// finishReply drops the reply of a client that asked for none.
+// finishReply drops the reply of a client that asked for none, but for pushes among it.
 func (s *session) finishReply(start int) {
 	r := &s.reply
 	if !r.off && !r.skipThis && !r.skipNext {
@@ -447,6 +458,8 @@ func (s *session) finishReply(start int) {
 	}
 	if r.off || r.skipThis {
 		s.conn.Out().Truncate(start)
+		s.conn.Out().Raw(r.pushed)
+		r.pushed = nil
 	}
 	r.skipThis, r.skipNext = r.skipNext, false
 }

@@ -18,6 +18,9 @@ func CategoryNamed(name string) Categories {
 	return 0
 }
 
+// MatchGlob matches s with a pattern of KEYS, as globMatch does.
+func MatchGlob(pattern, s []byte) bool { return globMatch(pattern, s) }
+
 // MatchName matches a name (of a command, of a directive) with a pattern of KEYS, ignoring case.
 func MatchName(pattern, name string) bool {
 	return globMatch([]byte(strings.ToLower(pattern)), []byte(strings.ToLower(name)))

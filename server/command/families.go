@@ -4,6 +4,6 @@ package command
 func families() [][]Spec {
 	return [][]Spec{
 		stringSpecs, bitmapSpecs, genericSpecs, hashSpecs, listSpecs, setSpecs, zsetSpecs, connectionSpecs, sessionSpecs,
-		holdfastSpecs,
+		pubsubSpecs, holdfastSpecs,
 	}
 }

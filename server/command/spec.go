@@ -38,11 +38,11 @@ var flagNames = [flagCount]string{"write", "readonly", "denyoom", "admin", "pubs
 	"stale", "skip_monitor", "skip_slowlog", "fast", "no_auth", "may_replicate", "movablekeys", "allow_busy", "no_multi",
 	"sort_for_script", "asking", "no_async_loading", "no_mandatory_keys", "only_sentinel", "module"}
 
-// Names returns the flags as COMMAND prints them.
+// Names returns the flags as COMMAND prints them. It does not print that a command may replicate.
 func (f Flags) Names() []string {
 	var out []string
 	for i, n := range flagNames {
-		if f&(1<<i) != 0 {
+		if f&^FlagMayReplicate&(1<<i) != 0 {
 			out = append(out, n)
 		}
 	}

@@ -71,6 +71,9 @@ type Options struct {
 	OnDurable func(wal.Offset)
 	// OnFailure is called once when the log has failed for good (A2).
 	OnFailure func(error)
+	// OnPublish is called with each message that a primary's stream carries, once its record has been applied, under the
+	// executor's lock: it must neither block nor call the engine. What is replayed at a start is not told again.
+	OnPublish func(*Message)
 	// Replica opens as a replica: no id is begun, the log goes on under the one that it had, and nothing but a stream enters
 	// it until Promote.
 	Replica bool

@@ -46,7 +46,7 @@ func (e *Engine) coldLoads(data []byte, dbIndex int) []*keyspace.Loading {
 			continue
 		}
 		spec := e.table.Lookup(args[0])
-		if spec == nil || !spec.ArityOK(len(args)) {
+		if spec == nil || spec.Handler == nil || !spec.ArityOK(len(args)) {
 			continue
 		}
 		db := e.ks.DB(dbIndex)

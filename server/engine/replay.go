@@ -84,6 +84,8 @@ type Replayer struct {
 	w    reply.Writer
 	live bool // a primary's stream, not the log: see stream.go
 	args [][]byte
+
+	messages []Message // of the record that is being applied, see publish.go
 }
 
 // ReplayError says which record could not be applied.
@@ -177,8 +179,12 @@ func (r *Replayer) apply(args [][]byte) error {
 		return nil
 	}
 	spec, err := r.spec(args)
-	if spec == nil || err != nil {
+	if err != nil {
 		return err
+	}
+	if spec == nil {
+		r.note(args)
+		return nil
 	}
 	c := &e.ctx
 	c.Replay = true
@@ -206,8 +212,12 @@ func (r *Replayer) spec(args [][]byte) (*command.Spec, error) {
 		return nil, fmt.Errorf("%w %q", errForeign, args[0])
 	}
 	switch spec.Name {
-	case "multi", "exec", "ping", "replconf", "publish":
+	case "multi", "exec", "ping", "replconf":
 		return nil, nil
+	case "publish", "spublish":
+		if spec.ArityOK(len(args)) {
+			return nil, nil
+		}
 	}
 	if spec.Handler == nil || !spec.ArityOK(len(args)) {
 		return nil, fmt.Errorf("%w %q with %d arguments", errForeign, args[0], len(args))

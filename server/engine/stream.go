@@ -177,6 +177,7 @@ func (r *Replayer) record(data []byte) (n int, err error) {
 		return 0, nil
 	}
 	db := r.db
+	defer r.forget()
 	if isWord(r.args, "MULTI") {
 		if n, err = r.transaction(data, n); err != nil || n == 0 {
 			r.db = db
@@ -197,6 +198,7 @@ func (r *Replayer) record(data []byte) (n int, err error) {
 	e.buf = append(e.buf, data[:n]...)
 	e.streamDB = r.db
 	e.setNextOff()
+	r.tell()
 	return n, nil
 }
 

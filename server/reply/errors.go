@@ -153,6 +153,7 @@ const (
 	ReplicaKeyspace         = "ERR Replica can't interact with the keyspace"
 	MonitorDenyBlocking     = "ERR MONITOR isn't allowed for DENY BLOCKING client"
 	SubscribeDenyBlocking   = "ERR SUBSCRIBE isn't allowed for a DENY BLOCKING client"
+	SSubscribeDenyBlocking  = "ERR SSUBSCRIBE isn't allowed for a DENY BLOCKING client"
 	CommandNotAllowedLocalF = "ERR %s command not allowed. If the %s option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server."
 )
 

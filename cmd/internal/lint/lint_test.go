@@ -20,7 +20,7 @@ const module = "github.com/holdfast-db/holdfast/"
 // layers are the packages from the bottom up. A package may import those of lower layers only. Commands, the test rig and
 // the benchmarks stand above all and are imported by nobody.
 var layers = [][]string{
-	{"wal", "snapshot/rdb", "server/reply"},
+	{"wal", "snapshot/rdb", "server/reply", "server/pubsub"},
 	{"snapshot/digest", "server/keyspace"},
 	{"snapshot", "replication", "server/command"},
 	{"server/engine"},
@@ -33,6 +33,7 @@ var homes = map[string]string{
 	"snapshot":       "snapshot knows rows; what needs commands belongs to server/engine",
 	"snapshot/rdb":   "snapshot/rdb is a codec; what needs objects belongs to server/keyspace",
 	"server/reply":   "server/reply is a leaf; what needs the keyspace belongs to server/command",
+	"server/pubsub":  "server/pubsub is a leaf; what needs sessions or the wire belongs to server",
 	"server/command": "handlers are pure; what needs a disk, a clock or a log belongs to server/engine, what needs a connection to server",
 	"server/engine":  "the engine has no network; what needs a session belongs to server",
 	"server":         "what needs several servers belongs to server/servertest, bench or cmd",

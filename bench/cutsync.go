@@ -67,7 +67,7 @@ func defineCutSync(fs *flag.FlagSet) func(context.Context, *env) error {
 					rows = append(rows, []string{p.String(), cutName(schedule), seconds(f.took.Seconds()), mebibytes(float64(f.bytes)), ratio(times),
 						strconv.FormatInt(f.syncs.full, 10), strconv.FormatInt(f.syncs.partial, 10),
 						thousands(float64(f.reads.old)), thousands(float64(f.reads.refused)), millis(f.reads.longest)})
-					r.Run(fmt.Sprintf("CutSync/%s/keys=%d/cut=%s", p.key(), c.keys, strings.ReplaceAll(cutName(schedule), ", ", "+")), 1,
+					r.Run(fmt.Sprintf("CutSync/%s/keys=%d/cut=%s", p.key(), c.keys, strings.NewReplacer(", ", "+", " %", "").Replace(cutName(schedule))), 1,
 						Metric{f.took.Seconds(), "s"}, Metric{float64(f.bytes), "B"}, Metric{times, "x-uncut"}, Metric{float64(f.reads.refused), "refusals"})
 					if p == (pair{Holdfast, Holdfast}) && *bar > 0 {
 						if times > *bar {

@@ -35,6 +35,7 @@ func benchmarks() []benchmark {
 		{name: "sync", help: "a full sync, of an idle primary and under load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast", define: defineSync},
 		{name: "cutsync", help: "a full sync whose link is cut on the way", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineCutSync},
 		{name: "slowreplica", help: "a replica that is stopped, or reads slowly, under full load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis", define: defineSlowReplica},
+		{name: "replkill", help: "kill -9 a primary and its replica in turn, under load", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineReplKill},
 	}
 }
 

@@ -63,13 +63,26 @@ func TestParseBytes(t *testing.T) {
 func TestCutSyncOfRedis(t *testing.T) {
 	report := runSmall(t, "cutsync", "-pairs", "redis:redis", "-keys", "30000", "-old", "1000", "-at", "50")
 	require.Regexp(t, `cut=never 1 .* 1 x-uncut`, report)
-	require.Regexp(t, `cut=50 % 1 .* 1\.[45]\d* x-uncut`, report)
+	require.Regexp(t, `cut=50 1 .* 1\.[45]\d* x-uncut`, report)
 }
 
 func TestSlowReplicaOfRedis(t *testing.T) {
 	report := runSmall(t, "slowreplica", "-pairs", "redis:redis", "-keys", "5000", "-for", "500ms", "-c", "4")
 	require.Contains(t, report, "SlowReplica/primary=redis/replica=redis/way=stopped/for=500ms 1 ")
 	require.Contains(t, report, "way=throttled/for=500ms 1 ")
+}
+
+func TestReplKillOfRedis(t *testing.T) {
+	report := runSmall(t, "replkill", "-pairs", "redis:redis", "-cycles", "2", "-run", "100ms", "-c", "2", "-keys", "50")
+	require.Regexp(t, `ReplKill/primary=redis/replica=redis/cycles=2 4 .* 0 lost `, report)
+}
+
+func TestReplKillIsJudged(t *testing.T) {
+	ours, p := replKillFigures{syncs: syncs{full: 1}}, pair{Holdfast, Holdfast}
+	require.NoError(t, ours.judge(p, 1))
+	require.ErrorContains(t, replKillFigures{syncs: syncs{full: 2}}.judge(p, 1), "sync_full is 2")
+	require.NoError(t, replKillFigures{syncs: syncs{full: 9}}.judge(pair{Redis, Redis}, 1))
+	require.ErrorContains(t, replKillFigures{lost: 1}.judge(pair{Redis, Redis}, 1), "1 acknowledged writes lost")
 }
 
 func TestSlowReplicaIsJudged(t *testing.T) {

@@ -361,17 +361,3 @@ func (s *session) cmdClientUnblock(args [][]byte) {
 	}
 	w.Int(0)
 }
-
-func (s *session) cmdClientGetRedir(_ [][]byte) { s.conn.Out().Int(-1) }
-
-func (s *session) cmdClientTrackingInfo(_ [][]byte) {
-	w := s.conn.Out()
-	w.Map(3)
-	w.BulkString("flags")
-	w.Set(1)
-	w.BulkString("off")
-	w.BulkString("redirect")
-	w.Int(-1)
-	w.BulkString("prefixes")
-	w.Array(0)
-}

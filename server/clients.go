@@ -85,6 +85,15 @@ func (s *session) flags() string {
 	if s.conn.IsUnix() {
 		f += "U"
 	}
+	if s.trackRedirect.Load() >= 0 {
+		f += "t"
+		if s.trackBroken.Load() {
+			f += "R"
+		}
+		if s.trackBcast.Load() {
+			f += "B"
+		}
+	}
 	s.shown.Lock()
 	defer s.shown.Unlock()
 	if s.shown.noEvict {
@@ -116,11 +125,11 @@ func (s *session) describe(now time.Time) string {
 	}
 	return fmt.Sprintf("id=%d addr=%s laddr=%s fd=%d name=%s age=%d idle=%d flags=%s db=%d sub=%d psub=%d ssub=%d multi=%d "+
 		"qbuf=%d qbuf-free=%d argv-mem=0 multi-mem=0 rbs=%d rbp=%d obl=%d oll=0 omem=%d tot-mem=%d events=%s cmd=%s "+
-		"user=default redir=-1 resp=%d lib-name=%s lib-ver=%s",
+		"user=default redir=%d resp=%d lib-name=%s lib-ver=%s",
 		s.conn.ID, s.conn.RemoteAddr(), s.conn.LocalAddr(), s.conn.FD(), name, int64(now.Sub(s.conn.Created()).Seconds()),
 		int64(max(0, now.Sub(s.conn.LastInteraction())).Seconds()), s.flags(), s.db.Load(),
 		s.sub.Count(pubsub.Channel), s.sub.Count(pubsub.Pattern), s.sub.Count(pubsub.Shard), s.queued.Load(),
-		used, max(0, size-used), held, held, pending, pending, size+held, events, cmd, s.proto.Load(), lib, libVer)
+		used, max(0, size-used), held, held, pending, pending, size+held, events, cmd, s.trackRedirect.Load(), s.proto.Load(), lib, libVer)
 }
 
 // clientTypes are the names that TYPE filters take.

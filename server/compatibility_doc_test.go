@@ -68,6 +68,7 @@ var differences = []struct {
 		{"`WATCH` and an `LTRIM` that removes nothing", "The key counts as unchanged.", "Nothing is written then."},
 		{"`keyspace_hits`, `keyspace_misses`", "As in Redis, but for the source keys of the commands on sets and sorted sets that store their result (SINTERSTORE …), which do not count. DEBUG RELOAD sets both to 0.",
 			"Not done yet."},
+		{"`CLIENT TRACKING` and SWAPDB", "All keys are invalidated. Redis invalidates none.", "Keys are tracked by name: what was cached may be wrong."},
 		{"ACL", "One user, `default`, with the password of `requirepass`.", "Not done yet."},
 	}},
 	{"The stream of commands (the log, and what replicas will read)", []difference{
@@ -92,7 +93,6 @@ var absent = []struct{ title, names string }{
 	{"Replication", "restore-asking"},
 	{"Cluster", "asking cluster migrate readonly readwrite"},
 	{"Access control", "acl|deluser acl|dryrun acl|genpass acl|getuser acl|load acl|log acl|save acl|setuser"},
-	{"Client-side caching", "client|caching client|tracking"},
 	{"Modules", "module"},
 }
 

@@ -150,6 +150,9 @@ func (s *session) cmdReset(_ [][]byte) {
 	s.resetAuth()
 	s.reply = replyMode{}
 	s.stopMonitor()
+	if s.track.on {
+		s.withLock(func() { s.srv.tracker.disable(s) })
+	}
 	s.shown.Lock()
 	s.shown.name, s.shown.noEvict, s.shown.noTouch, s.cl.NoTouch = "", false, false, false
 	s.shown.Unlock()

@@ -205,6 +205,7 @@ func (s *session) refuse(spec *command.Spec, text string, start int) {
 	}
 	s.srv.stats.rejected(spec)
 	s.srv.stats.failure(w.LastError())
+	s.endCaching(spec)
 	s.finishReply(start)
 }
 

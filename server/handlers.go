@@ -16,6 +16,7 @@ func sessionHandlers() map[string]sessionHandler {
 		"watch":   plain(anywhere, (*session).cmdWatch),
 		"unwatch": plain(anywhere, (*session).cmdUnwatch),
 
+		"client|caching":      plain(anywhere, (*session).cmdClientCaching),
 		"client|getname":      plain(anywhere, (*session).cmdClientGetName),
 		"client|getredir":     plain(anywhere, (*session).cmdClientGetRedir),
 		"client|id":           plain(anywhere, (*session).cmdClientID),
@@ -28,6 +29,7 @@ func sessionHandlers() map[string]sessionHandler {
 		"client|reply":        plain(anywhere, (*session).cmdClientReply),
 		"client|setinfo":      plain(anywhere, (*session).cmdClientSetInfo),
 		"client|setname":      plain(anywhere, (*session).cmdClientSetName),
+		"client|tracking":     plain(anywhere, (*session).cmdClientTracking),
 		"client|trackinginfo": plain(anywhere, (*session).cmdClientTrackingInfo),
 		"client|unblock":      plain(anywhere, (*session).cmdClientUnblock),
 		"client|unpause":      plain(anywhere, (*session).cmdClientUnpause),

@@ -8,6 +8,7 @@ import (
 // explanation, which is indented.
 var helpTexts = map[string][][2]string{
 	"client": {
+		{"CACHING <YES|NO>", "Whether the keys of the next command are tracked, in mode OPTIN or OPTOUT."},
 		{"GETNAME", "The name of this connection."},
 		{"GETREDIR", "The id of the connection that gets this one's invalidation messages; -1 = none."},
 		{"ID", "The id of this connection."},
@@ -21,7 +22,8 @@ var helpTexts = map[string][][2]string{
 		{"REPLY <ON|OFF|SKIP>", "Whether replies are sent: yes, no, not for the next command."},
 		{"SETINFO <LIB-NAME|LIB-VER> <value>", "Name the client library."},
 		{"SETNAME <name>", "Name this connection."},
-		{"TRACKINGINFO", "Whether keys are tracked for client-side caching."},
+		{"TRACKING <ON|OFF> [REDIRECT <id>] [BCAST] [PREFIX <prefix> ...] [OPTIN] [OPTOUT] [NOLOOP]", "Tell this connection, or another, of changes of keys that it has read, or of all with a prefix."},
+		{"TRACKINGINFO", "Whether keys are tracked for client-side caching, and how."},
 		{"UNBLOCK <id> [TIMEOUT|ERROR]", "End the wait of a blocked client."},
 		{"UNPAUSE", "End a pause."},
 	},

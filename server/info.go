@@ -55,6 +55,7 @@ type infoWriter struct {
 	mem memoryFigures
 	// Look-ups of reading commands that found their key, and that did not.
 	hits, misses int64
+	tracking     struct{ clients, keys, items, prefixes int64 }
 }
 
 func (i *infoWriter) field(name string, v any) { fmt.Fprintf(&i.b, "%s:%v\r\n", name, v) }
@@ -86,7 +87,12 @@ func (s *session) cmdInfo(args [][]byte) {
 		want["default"], extras = true, true
 	}
 	i := &infoWriter{srv: s.srv, st: s.engineStats(), now: time.Now(), mem: readMemory()}
-	s.withLock(func() { i.hits, i.misses = s.eng.Keyspace().Hits, s.eng.Keyspace().Misses })
+	s.withLock(func() {
+		i.hits, i.misses = s.eng.Keyspace().Hits, s.eng.Keyspace().Misses
+		t := s.srv.tracker
+		i.tracking.clients, i.tracking.keys = int64(len(t.clients)), int64(len(t.keys))
+		i.tracking.items, i.tracking.prefixes = t.items, int64(len(t.bcast))
+	})
 	first := true
 	for _, sec := range infoSections {
 		if !want[sec.name] && !(want["default"] && (extras || !sec.extra)) {
@@ -160,7 +166,7 @@ func infoClients(i *infoWriter) {
 	i.field("client_recent_max_input_buffer", in)
 	i.field("client_recent_max_output_buffer", out)
 	i.field("blocked_clients", i.st.Blocked)
-	i.field("tracking_clients", 0)
+	i.field("tracking_clients", i.tracking.clients)
 	i.field("clients_in_timeout_table", 0)
 }
 
@@ -285,6 +291,9 @@ func infoStats(i *infoWriter) {
 	i.field("pubsubshard_channels", i.srv.hub.Topics(pubsub.Shard))
 	i.field("latest_fork_usec", 0)
 	i.field("total_forks", 0)
+	i.field("tracking_total_keys", i.tracking.keys)
+	i.field("tracking_total_items", i.tracking.items)
+	i.field("tracking_total_prefixes", i.tracking.prefixes)
 	i.field("unexpected_error_replies", 0)
 	i.field("total_error_replies", failed)
 }

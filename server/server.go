@@ -66,6 +66,7 @@ type Server struct {
 	monitorHub monitorHub
 	hub        *pubsub.Hub
 	pause      pauseGate
+	tracker    *tracker
 	diskWatch  diskWatch
 	rates      rates
 	links      linkRegistry
@@ -150,6 +151,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.eng, s.table = eng, eng.Table()
 	s.handlers = bindHandlers(s.table, sessionHandlers())
 	s.stats = newCommandStats(s.table.Count())
+	s.tracker = newTracker(s)
 	fail := func(err error) (*Server, error) { return nil, errors.Join(err, eng.Close(ctx)) }
 	if s.names, err = newNameTable(s.table, s.cfg.Renames()); err != nil {
 		return fail(err)
@@ -334,6 +336,7 @@ func (s *Server) applyStats() error {
 	s.slowlog.configure(s.cfg.Int("slowlog-log-slower-than"), s.cfg.Int("slowlog-max-len"))
 	s.latency.thresholdMs.Store(s.cfg.Int("latency-monitor-threshold"))
 	s.stats.tracking.Store(s.cfg.Bool("latency-tracking"))
+	s.tracker.max.Store(s.cfg.Int("tracking-table-max-keys"))
 	return nil
 }
 

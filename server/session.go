@@ -74,7 +74,15 @@ type session struct {
 	dirtyExec atomic.Bool
 	blocked   atomic.Bool
 	monitors  atomic.Bool
-	waits     atomic.Pointer[waiting] // a WAIT under way
+
+	// Client-side caching, see tracking.go. track is changed by the owner under the engine's lock; the atomics are for others.
+	track         trackMode
+	caching       bool         // CLIENT CACHING, for the next command
+	pushes        []byte       // invalidations of what this client itself has changed: behind the reply
+	trackRedirect atomic.Int64 // -1: tracking is off
+	trackBroken   atomic.Bool
+	trackBcast    atomic.Bool
+	waits         atomic.Pointer[waiting] // a WAIT under way
 }
 
 // replyMode is the state of CLIENT REPLY.
@@ -106,6 +114,8 @@ var batches = sync.Pool{New: func() any { return new(batch) }}
 func (srv *Server) newSession(c *Conn) connHandler {
 	s := &session{srv: srv, eng: srv.eng, conn: c, cl: srv.eng.NewClient(), ctx: connContext{c.Done()}}
 	s.sub = pubsub.NewClient(s)
+	s.cl.Owner = s
+	s.trackRedirect.Store(-1)
 	s.resetAuth()
 	s.queued.Store(-1)
 	s.proto.Store(2)
@@ -130,6 +140,11 @@ func (s *session) OnClose(_ *Conn, err error) {
 	s.srv.monitorHub.remove(s)
 	s.srv.hub.Leave(s.sub, func() {})
 	s.srv.clients.remove(s)
+	if s.track.on {
+		s.eng.Lock()
+		s.srv.tracker.disable(s)
+		s.eng.Unlock()
+	}
 	s.eng.CloseClient(s.cl)
 	s.srv.log.Debug("client closed", "addr", s.conn.RemoteAddr(), "reason", err)
 }
@@ -287,8 +302,8 @@ func (s *session) unlock() {
 // then left in pending.
 func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff bool) {
 	w := s.conn.Out()
-	if s.pubsub {
-		s.conn.TakeAsync() // what was published before comes before the reply
+	if s.pubsub || s.track.on {
+		s.conn.TakeAsync() // what was published or invalidated before comes before the reply
 	}
 	start := w.Len()
 	spec, refusal := s.admit(row, args)
@@ -447,11 +462,21 @@ func (s *session) account(spec *command.Spec, args [][]byte, start, errs int) {
 	if s.srv.monitorHub.active.Load() && spec.Flags&(command.FlagSkipMonitor|command.FlagAdmin) == 0 {
 		s.srv.monitorHub.feed(s, spec, args)
 	}
+	s.endCaching(spec)
 	s.finishReply(start)
 }
 
-// finishReply drops the reply of a client that asked for none, but for pushes among it.
+// finishReply drops the reply of a client that asked for none, and puts behind it what the client is told of its own changes.
 func (s *session) finishReply(start int) {
+	s.dropReply(start)
+	if len(s.pushes) > 0 {
+		s.conn.Out().Raw(s.pushes)
+		s.pushes = s.pushes[:0]
+	}
+}
+
+// dropReply keeps the pushes among what it drops.
+func (s *session) dropReply(start int) {
 	r := &s.reply
 	if !r.off && !r.skipThis && !r.skipNext {
 		return

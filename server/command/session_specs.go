@@ -41,6 +41,12 @@ var sessionSpecs = []Spec{
 		Summary: "A container for commands about connections.",
 		Subcommands: []Spec{
 			{
+				Name: "caching", Arity: 3,
+				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
+				Group: "connection", Since: "6.0.0", Complexity: "O(1)",
+				Summary: "Says whether the keys of the next command are tracked.",
+			},
+			{
 				Name: "getname", Arity: 2,
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "2.6.9", Complexity: "O(1)",
@@ -107,6 +113,12 @@ var sessionSpecs = []Spec{
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "2.6.9", Complexity: "O(1)",
 				Summary: "Names the connection.",
+			},
+			{
+				Name: "tracking", Arity: -3,
+				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
+				Group: "connection", Since: "6.0.0", Complexity: "O(1), O(N) for N prefixes",
+				Summary: "Switches client-side caching on and off.",
 			},
 			{
 				Name: "trackinginfo", Arity: 2,

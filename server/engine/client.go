@@ -22,6 +22,10 @@ type Client struct {
 	// NoTouch: the client's commands leave the times of the last access alone, TOUCH excepted (CLIENT NO-TOUCH).
 	NoTouch bool
 
+	// Tracking: what the client reads is told to the KeyObserver, which finds out whose it is by Owner.
+	Tracking bool
+	Owner    any
+
 	noBlock bool // DENY BLOCKING
 	watches []watchKey
 	broken  bool // a watched key has changed
@@ -81,7 +85,7 @@ func (e *Engine) Watch(cl *Client, key []byte) {
 		e.watched[id] = set
 	}
 	set[cl] = true
-	e.ks.Watching = true
+	e.setWatching()
 }
 
 // Unwatch forgets all that cl watches. REQUIRES: the lock.
@@ -95,7 +99,7 @@ func (e *Engine) Unwatch(cl *Client) {
 	}
 	cl.watches = nil
 	cl.broken = false
-	e.ks.Watching = len(e.watched) > 0
+	e.setWatching()
 }
 
 // watchBroken tells whether a watched key has changed or expired since.
@@ -117,6 +121,12 @@ func (e *Engine) watchBroken(cl *Client) bool {
 
 // onTouch is the keyspace's hook for a changed key.
 func (e *Engine) onTouch(db int, key string) {
+	if e.observer != nil {
+		e.observer.Changed(e.by, key)
+	}
+	if len(e.watched) == 0 {
+		return
+	}
 	for cl := range e.watched[dbKey(db, key)] {
 		for i := range cl.watches {
 			w := &cl.watches[i]
@@ -137,6 +147,9 @@ func (e *Engine) onTouch(db int, key string) {
 
 // onFlush is the keyspace's hook for a database that is emptied or replaced: keys that exist before or after change.
 func (e *Engine) onFlush(db, by int) {
+	if e.observer != nil {
+		e.observer.Flushed()
+	}
 	for _, clients := range e.watched {
 		for cl := range clients {
 			for _, w := range cl.watches {
@@ -273,7 +286,10 @@ func (e *Engine) retry(w *waiter) {
 	c.DB, c.W = e.ks.DB(w.db), &rw
 	c.Reset(w.spec, w.args)
 	c.SetNoBlock(false)
+	by := e.by
+	e.by = w.cl
 	w.spec.Handler(c)
+	e.by = by
 	c.W = saved
 	if c.BlockWanted().Wanted {
 		return

@@ -138,6 +138,8 @@ type Engine struct {
 	txn      []byte
 	rand     *randv2.Rand
 	watched  map[string]map[*Client]bool
+	observer KeyObserver // observe.go
+	by       *Client     // whose command runs
 	waiting  map[string][]*waiter
 	ready    []readyKey
 	serving  bool

@@ -93,8 +93,12 @@ func (e *Engine) begin() {
 	e.ks.Clock = uint32(now.Unix())
 	e.ks.Seen = 0
 	e.ks.NoTouch = false
+	e.by = nil
 	e.setNextOff()
 }
+
+// Executing returns the client whose command runs or ran last in this hold, nil if there is none. REQUIRES: the lock.
+func (e *Engine) Executing() *Client { return e.by }
 
 func (e *Engine) setNextOff() { e.ks.NextOff = int64(e.logEnd) + int64(len(e.buf)) + 1 }
 
@@ -109,6 +113,9 @@ func (e *Engine) Unlock() {
 // all that its clients wrote shares one sync. It tells whether a Kick is due.
 func (e *Engine) UnlockQuietly() bool {
 	wrote := e.commit()
+	if e.observer != nil {
+		e.observer.Released()
+	}
 	e.maxHold.observe(e.now().Sub(e.lockedAt))
 	e.mu.Unlock()
 	return wrote
@@ -187,7 +194,9 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 	c.Raw = cl.Raw
 	c.SetNoBlock(cl.noBlock)
 	e.ks.NoTouch = cl.NoTouch && spec.Name != "touch"
+	e.by = cl
 	spec.Handler(c)
+	e.observeRead(cl, spec, args)
 	if c.BlockWanted().Wanted {
 		e.park(cl, spec, args, w.Proto())
 		return StatusBlocked
@@ -222,6 +231,9 @@ func (e *Engine) finish(db int) {
 		e.setNextOff()
 	}
 	e.ks.AfterCommand()
+	if e.observer != nil {
+		e.observer.Executed()
+	}
 }
 
 // emit appends one command to the effects of this hold, and a SELECT before it if the stream stands at another database.
@@ -365,7 +377,9 @@ func (e *Engine) runQueue(cl *Client, queue []Queued, refusal string, w *reply.W
 		c.DB, c.W = e.ks.DB(cl.DB), w
 		c.Reset(q.Spec, q.Args)
 		e.ks.NoTouch = cl.NoTouch && q.Spec.Name != "touch"
+		e.by = cl
 		q.Spec.Handler(c)
+		e.observeRead(cl, q.Spec, q.Args)
 		e.finish(cl.DB)
 	}
 	e.endTxn()

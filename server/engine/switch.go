@@ -132,6 +132,10 @@ func (e *Engine) exchange(m switchMark) error {
 	}
 	e.ks.Watching, e.ks.Blocking = watching, blocking
 	e.begin()
+	if e.observer != nil {
+		e.observer.Flushed()
+		e.observer.Released()
+	}
 	for _, clients := range e.watched {
 		for cl := range clients {
 			cl.broken = true

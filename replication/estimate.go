@@ -35,9 +35,13 @@ const (
 	// littleToRead is what is always replayed, in bytes: about a second. Below, a snapshot could win nothing that counts, and
 	// costs the replica a rewrite of its whole disk.
 	littleToRead = 64 << 20
-	// clearly is how much sooner a snapshot must be: rates are measured, not known, and a replay serves fresher data from its
-	// first second on.
-	clearly = 1.25
+	// clearly is how many times sooner a snapshot must be: rates are measured, not known, and a replay serves fresher data from
+	// its first second on. guessing is the same before both rates were measured.
+	clearly  = 1.25
+	guessing = 2
+	// leastGain is how much sooner it must be in time: a full sync rewrites the replica's disk, and operators count them. A replica
+	// that was killed and is back in seconds is always resumed.
+	leastGain = 5 * time.Second
 )
 
 // The rates in bytes per second before anything was measured. Redis itself applies a stream, and loads an RDB file, at 60 to
@@ -101,11 +105,15 @@ func choose(c SyncChoice, e Estimate, s Cost) (snapshot bool, why string) {
 		return true, "repl-sync-choice is snapshot"
 	case s.Bytes < 0:
 		return false, "the size of a snapshot is not known"
-	case float64(e.Replay.Time) > clearly*float64(s.Time):
-		return true, "the snapshot is sooner"
-	default:
-		return false, "the snapshot is not clearly sooner"
 	}
+	times := clearly
+	if !e.Replay.Measured || !s.Measured {
+		times = guessing
+	}
+	if float64(e.Replay.Time) > times*float64(s.Time) && e.Replay.Time-s.Time >= leastGain {
+		return true, "the snapshot is sooner"
+	}
+	return false, "the snapshot is not clearly sooner"
 }
 
 // capaTables says that a replica takes a snapshot as tables.

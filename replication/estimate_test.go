@@ -28,8 +28,12 @@ func TestChoose(t *testing.T) {
 		{name: "little, even if told to", replay: 0, snapshot: 1, choice: ChooseSnapshot, why: "little"},
 		{name: "nothing measured, a small store", replay: 1000 * mb, snapshot: 350 * mb, want: true, why: "sooner"},
 		{name: "nothing measured, a large store", replay: 1000 * mb, snapshot: 3500 * mb, why: "not clearly"},
-		{name: "tables are four times sooner", replay: 1000 * mb, snapshot: 3000 * mb, tables: true, want: true, why: "sooner"},
-		{name: "not clearly", replay: 1000 * mb, snapshot: 900 * mb, why: "not clearly"},
+		{name: "tables are four times sooner", replay: 1000 * mb, snapshot: 2000 * mb, tables: true, want: true, why: "sooner"},
+		{name: "not clearly", replay: 1000 * mb, snapshot: 900 * mb, r: rates{replay: 60 * mb, rdb: 60 * mb}, why: "not clearly"},
+		{name: "clearly, since measured", replay: 1000 * mb, snapshot: 600 * mb, r: rates{replay: 60 * mb, rdb: 60 * mb}, want: true, why: "sooner"},
+		{name: "not clearly, since guessed", replay: 1000 * mb, snapshot: 600 * mb, r: rates{replay: 60 * mb}, why: "not clearly"},
+		{name: "not worth it", replay: 280 * mb, snapshot: mb, why: "not clearly"},
+		{name: "worth it", replay: 310 * mb, snapshot: mb, want: true, why: "sooner"},
 		{name: "a replica that replays fast", replay: 1000 * mb, snapshot: 350 * mb, r: rates{replay: 300 * mb}, why: "not clearly"},
 		{name: "a line that is slow", replay: 1000 * mb, snapshot: 350 * mb, r: rates{rdb: 10 * mb}, why: "not clearly"},
 		{name: "the log behind the snapshot counts", replay: 1000 * mb, snapshot: 350 * mb, behind: 600 * mb, why: "not clearly"},
@@ -255,6 +259,8 @@ func TestFarBehind(t *testing.T) {
 	}
 	const full, cont = "+FULLRESYNC", "+CONTINUE"
 	set(mb, end)
+	require.Contains(t, ask(off), cont, "a second is not worth it")
+	s.p.speed.note("h", func(m *meters) { m.replay.add(10*mb, time.Second) })
 	require.Contains(t, ask(off), full)
 	require.Contains(t, ask(end-1000), cont, "little to read")
 	x := s.p.Explain("", int64(off)+1)

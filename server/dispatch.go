@@ -197,7 +197,7 @@ func (s *session) refuse(spec *command.Spec, text string, start int) {
 		s.dirtyExec.Store(true)
 	}
 	w := s.conn.Out()
-	if spec != nil && spec.Name == "exec" && s.multi.active {
+	if spec != nil && spec.Name == "exec" {
 		w.Error(fmt.Sprintf(reply.ExecAbortF, strings.TrimPrefix(text, "ERR ")))
 		s.discard()
 	} else {

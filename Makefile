@@ -2,7 +2,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica clean
+.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak soak clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -41,8 +41,11 @@ clients: ## go-redis, python-redis, node-redis, ioredis, redis-cli and redis-ben
 	cd server/servertest/clients && npm ci --no-audit --no-fund
 	HOLDFAST_CLIENTS=1 $(GO) test -count=1 -run 'TestClients' ./server/servertest
 
-bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica: build ## one measurement, into docs/bench
+bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak: build ## one measurement, into docs/bench
 	./holdfast bench $(@:bench-%=%) $(FLAGS)
+
+soak: build ## a primary and three replicas under load for 10 minutes, with kills, stops, cuts and promotions
+	./holdfast bench soak -servers holdfast -duration 10m
 
 bench: build ## all measurements, each into docs/bench (about an hour)
 	set -e; for b in redis restart cold memory write-amp checkpoint; do ./holdfast bench $$b; done

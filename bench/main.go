@@ -36,6 +36,8 @@ func benchmarks() []benchmark {
 		{name: "cutsync", help: "a full sync whose link is cut on the way", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineCutSync},
 		{name: "slowreplica", help: "a replica that is stopped, or reads slowly, under full load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis", define: defineSlowReplica},
 		{name: "replkill", help: "kill -9 a primary and its replica in turn, under load", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineReplKill},
+		{name: "failover", help: "the role handed over, by redis-sentinel after kill -9 and by FAILOVER", report: true, define: defineFailover},
+		{name: "soak", help: "a primary and three replicas under load, with kills, stops, cuts and promotions at random", report: true, define: defineSoak},
 	}
 }
 

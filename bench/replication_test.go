@@ -2,10 +2,12 @@ package bench
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -75,6 +77,59 @@ func TestSlowReplicaOfRedis(t *testing.T) {
 func TestReplKillOfRedis(t *testing.T) {
 	report := runSmall(t, "replkill", "-pairs", "redis:redis", "-cycles", "2", "-run", "100ms", "-c", "2", "-keys", "50")
 	require.Regexp(t, `ReplKill/primary=redis/replica=redis/cycles=2 4 .* 0 lost `, report)
+}
+
+// Three unmodified sentinels hand over between three servers, which takes them seconds whatever is done.
+func TestFailoverOfRedis(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 15 s")
+	}
+	if _, err := exec.LookPath("redis-sentinel"); err != nil {
+		t.Skip("redis-sentinel is not installed")
+	}
+	report := runSmall(t, "failover", "-servers", "redis", "-rounds", "1", "-t", "100ms", "-c", "2", "-keys", "50", "-down-after", "1s")
+	require.Regexp(t, `Failover/server=redis/way=sentinel 1 .* 0 lost `, report)
+	require.Regexp(t, `Failover/server=redis/way=command 1 .* 0 lost `, report)
+}
+
+func TestSoakOfRedis(t *testing.T) {
+	report := runSmall(t, "soak", "-servers", "redis", "-duration", "3s", "-pause", "200ms", "-c", "2", "-keys", "50")
+	require.Regexp(t, `Soak/server=redis/duration=3s \d+ .* 0 lost `, report)
+}
+
+// Every kind of event, the rare ones too, ends with servers that can go on.
+func TestSoakEventsOfRedis(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s")
+	}
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	e := &env{out: t.Output(), seed: seed}
+	s := &soak{run: soakRun{writers: 2, keys: 50, depth: 4, limit: time.Minute}, kind: Redis, rng: rand.New(rand.NewPCG(seed, 0)), events: map[string]int{}}
+	require.NoError(t, e.withFleet(func(fl *fleet) error {
+		s.each = true
+		return s.all(t.Context(), fl)
+	}))
+	for _, ev := range soakEvents {
+		require.Equal(t, 1, s.events[ev.name], ev.name)
+	}
+	require.Zero(t, s.lost, s.example)
+}
+
+func TestSoakIsJudged(t *testing.T) {
+	require.NoError(t, (&soak{kind: Holdfast, syncs: syncs{full: 4}, necessary: 4}).judge())
+	require.ErrorContains(t, (&soak{kind: Holdfast, syncs: syncs{full: 5}, necessary: 4}).judge(), "sync_full is 5")
+	require.ErrorContains(t, (&soak{kind: Holdfast, lost: 2}).judge(), "2 confirmed writes lost")
+	require.NoError(t, (&soak{kind: Redis, syncs: syncs{full: 9}}).judge())
+}
+
+func TestFailoverIsJudged(t *testing.T) {
+	require.NoError(t, failoverFigures{syncs: syncs{full: 1}}.judge(Holdfast, "sentinel"))
+	require.ErrorContains(t, failoverFigures{syncs: syncs{full: 1}}.judge(Holdfast, "command"), "1 full syncs")
+	require.ErrorContains(t, failoverFigures{lost: 1}.judge(Holdfast, "sentinel"), "1 confirmed writes lost")
 }
 
 func TestReplKillIsJudged(t *testing.T) {

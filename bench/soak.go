@@ -1,0 +1,475 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// soakRun is how long and how hard.
+type soakRun struct {
+	duration time.Duration
+	pause    time.Duration
+	writers  int
+	keys     int
+	depth    int
+	limit    time.Duration
+}
+
+func defineSoak(fs *flag.FlagSet) func(context.Context, *env) error {
+	c := soakRun{}
+	fs.DurationVar(&c.duration, "duration", 10*time.Minute, "`time` of events; the last is finished")
+	fs.DurationVar(&c.pause, "pause", time.Second, "longest `time` between two events")
+	fs.IntVar(&c.writers, "c", 8, "`connections` of the load")
+	fs.IntVar(&c.keys, "keys", 2000, "`keys` of each connection")
+	fs.IntVar(&c.depth, "p", 8, "`depth` of its pipeline")
+	fs.DurationVar(&c.limit, "limit", 2*time.Minute, "longest `time` of each step")
+	return func(ctx context.Context, e *env) error {
+		r := NewReport(e.out, "Soak", e.command)
+		r.Printf("Seed %d. A primary and three replicas, appendfsync always, links through proxies. %d connections write with pipelines of %d SETs and WAIT 1. Meanwhile, at random:\n"+
+			"kill -9, SIGTERM and SIGSTOP of any, links cut and blocked, replicas put behind other replicas, promotions by FAILOVER and after kill -9 of the\n"+
+			"primary. At the end all must have the same data (DEBUG DIGEST), what WAIT confirmed must be there, and sync_full count the first syncs and those\n"+
+			"of killed primaries that had logged more than the promoted replica had got.\n\n", e.seed, c.writers, c.depth)
+		var failed error
+		for _, kind := range e.servers {
+			s := &soak{run: c, kind: kind, rng: rand.New(rand.NewPCG(e.seed, 1<<33)), events: map[string]int{}}
+			if err := e.withFleet(func(fl *fleet) error { return s.all(ctx, fl) }); err != nil {
+				return fmt.Errorf("%s, seed %d, after %d events (%s): %w", kind, e.seed, len(s.trace), s.lately(), err)
+			}
+			rows := [][]string{{string(kind), "number"}}
+			for _, ev := range soakEvents {
+				rows = append(rows, []string{ev.name, strconv.Itoa(s.events[ev.name])})
+			}
+			rows = append(rows, []string{"writes confirmed", thousands(float64(s.acked))}, []string{"of these lost", strconv.Itoa(s.lost)},
+				[]string{"sync_full", strconv.FormatInt(s.syncs.full, 10)}, []string{"sync_full that had to be", strconv.FormatInt(s.necessary, 10)},
+				[]string{"sync_partial_ok", strconv.FormatInt(s.syncs.partial, 10)})
+			r.Table(rows)
+			r.Run(fmt.Sprintf("Soak/server=%s/duration=%v", kind, c.duration), int64(len(s.trace)), Metric{float64(s.acked), "confirmed"}, Metric{float64(s.lost), "lost"},
+				Metric{float64(s.syncs.full), "sync_full"}, Metric{float64(s.necessary), "sync_full-necessary"}, Metric{float64(s.syncs.partial), "sync_partial_ok"})
+			if err := s.judge(); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s, seed %d: %w", kind, e.seed, err))
+			}
+		}
+		return errors.Join(r.Save(e.output), failed)
+	}
+}
+
+// soak is a run over one kind of server.
+type soak struct {
+	*group
+	run      soakRun
+	kind     Kind
+	rng      *rand.Rand
+	each     bool // each kind of event once, instead of any for a time
+	upstream map[*node]*node
+	links    map[[2]*node]*Proxy // the network between a replica and whom it follows
+
+	trace     []string // what was done, in order
+	events    map[string]int
+	acked     int64
+	lost      int
+	example   string
+	syncs     syncs
+	necessary int64 // full syncs that nothing could have avoided
+}
+
+// judge says what must not be.
+func (s *soak) judge() error {
+	if s.kind != Holdfast {
+		return nil // Redis forgets its place in the stream when it is killed
+	}
+	var err error
+	if s.lost > 0 {
+		err = fmt.Errorf("%d confirmed writes lost: %s", s.lost, s.example)
+	}
+	if s.syncs.full > s.necessary {
+		err = errors.Join(err, fmt.Errorf("sync_full is %d, %d were necessary", s.syncs.full, s.necessary))
+	}
+	return err
+}
+
+// lately are the last events, for a message.
+func (s *soak) lately() string {
+	const last = 8
+	return strings.Join(s.trace[max(0, len(s.trace)-last):], "; ")
+}
+
+// soakEvent is a thing that may happen. do names whom it struck.
+type soakEvent struct {
+	name   string
+	weight int
+	do     func(*soak, context.Context) (string, error)
+}
+
+var soakEvents = []soakEvent{
+	{"kill -9 of a replica", 15, (*soak).killReplica},
+	{"stop of a replica", 6, (*soak).stopReplica},
+	{"replica frozen", 8, (*soak).freeze},
+	{"link cut", 20, (*soak).cut},
+	{"link blocked", 12, (*soak).block},
+	{"replica put behind another", 8, (*soak).rewire},
+	{"kill -9 of the primary", 10, (*soak).killPrimary},
+	{"stop of the primary", 4, (*soak).stopPrimary},
+	{"FAILOVER", 6, (*soak).failOver},
+	{"promotion after kill -9", 4, (*soak).promote},
+}
+
+func (s *soak) all(ctx context.Context, fl *fleet) (err error) {
+	s.group = newGroup(fl)
+	s.upstream, s.links = map[*node]*node{}, map[[2]*node]*Proxy{}
+	for range 4 {
+		if _, err := fl.add(ctx, s.kind, replicationArgs(s.kind, "always")...); err != nil {
+			return err
+		}
+	}
+	s.primary = fl.nodes[0]
+	s.ledger = NewLedger(LedgerOptions{Addr: s.primary.Addr, Writers: s.run.writers, Keys: s.run.keys, Depth: s.run.depth, Replicas: 1, Seed: s.rng.Uint64()})
+	s.ledger.Start(ctx)
+	defer func() { err = errors.Join(err, s.ledger.Stop()) }()
+	for _, n := range s.others(s.primary) {
+		if err := s.follow(n, s.primary); err != nil {
+			return err
+		}
+		if _, err := n.awaitLink(ctx, s.run.limit); err != nil {
+			return err
+		}
+	}
+	s.necessary = int64(len(s.nodes) - 1)
+
+	if s.each {
+		for _, i := range s.rng.Perm(len(soakEvents)) {
+			if err := s.event(ctx, i); err != nil {
+				return err
+			}
+		}
+	}
+	told := time.Now()
+	for ends := time.Now().Add(s.run.duration); time.Now().Before(ends); {
+		if err := wait(ctx, s.upTo(s.run.pause)); err != nil {
+			return err
+		}
+		if err := s.event(ctx, s.anyEvent()); err != nil {
+			return err
+		}
+		if time.Since(told) > 30*time.Second {
+			told = time.Now()
+			fmt.Fprintf(s.e.out, "%s: %d events, %d writes confirmed, %d lost\n", s.kind, len(s.trace), s.ledger.Cut().acked, s.lost)
+		}
+	}
+	if err := s.checkLedger(ctx, nil); err != nil {
+		return err
+	}
+	if err := s.ledger.Stop(); err != nil {
+		return err
+	}
+	if err := s.awaitSame(ctx, s.run.limit); err != nil {
+		return err
+	}
+	s.acked = s.ledger.Cut().acked
+	s.syncs, err = s.takeSyncs()
+	return err
+}
+
+// anyEvent picks one by weight.
+func (s *soak) anyEvent() int {
+	total := 0
+	for _, ev := range soakEvents {
+		total += ev.weight
+	}
+	at, i := s.rng.IntN(total), 0
+	for at >= soakEvents[i].weight {
+		at -= soakEvents[i].weight
+		i++
+	}
+	return i
+}
+
+func (s *soak) event(ctx context.Context, i int) error {
+	ev := soakEvents[i]
+	s.trace = append(s.trace, ev.name)
+	whom, err := ev.do(s, ctx)
+	s.trace[len(s.trace)-1] += " " + whom
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", ev.name, whom, err)
+	}
+	s.events[ev.name]++
+	return nil
+}
+
+// follow makes n a replica of up, over the proxy between them.
+func (s *soak) follow(n, up *node) error {
+	p := s.links[[2]*node{n, up}]
+	if p == nil {
+		var err error
+		if p, err = s.proxy(up); err != nil {
+			return err
+		}
+		s.links[[2]*node{n, up}] = p
+	}
+	s.upstream[n] = up
+	return n.follow(p.Addr())
+}
+
+// link is the proxy that n's link goes through.
+func (s *soak) link(n *node) *Proxy { return s.links[[2]*node{n, s.upstream[n]}] }
+
+// anyReplica picks one.
+func (s *soak) anyReplica() *node {
+	o := s.others(s.primary)
+	return o[s.rng.IntN(len(o))]
+}
+
+// upTo is a random time below a limit.
+func (s *soak) upTo(limit time.Duration) time.Duration {
+	return time.Duration(s.rng.Int64N(int64(limit)))
+}
+
+// checkLedger stops the load, lets change do what it does, compares the primary with the ledger, and goes on.
+func (s *soak) checkLedger(ctx context.Context, change func() error) error {
+	if err := s.ledger.Stop(); err != nil {
+		return err
+	}
+	if change != nil {
+		if err := change(); err != nil {
+			return err
+		}
+	}
+	found, err := s.ledger.Check(s.primary.Addr)
+	if err != nil {
+		return err
+	}
+	if found.lost > 0 {
+		s.lost, s.example = s.lost+found.lost, found.example
+	}
+	s.ledger.SetAddr(s.primary.Addr)
+	s.ledger.Start(ctx)
+	return nil
+}
+
+// again starts a replica that was ended, after a while.
+func (s *soak) again(ctx context.Context, n *node) error {
+	if err := wait(ctx, s.upTo(time.Second)); err != nil {
+		return err
+	}
+	if err := n.restart(ctx); err != nil {
+		return err
+	}
+	if err := n.followAgain(ctx, s.link(n).Addr(), s.run.limit); err != nil {
+		return err
+	}
+	_, err := n.awaitLink(ctx, s.run.limit)
+	return err
+}
+
+func (s *soak) killReplica(ctx context.Context) (string, error) {
+	n := s.anyReplica()
+	return n.name, errors.Join(s.retire(n), n.kill(), s.again(ctx, n))
+}
+
+func (s *soak) stopReplica(ctx context.Context) (string, error) {
+	n := s.anyReplica()
+	return n.name, errors.Join(s.retire(n), n.stop(), s.again(ctx, n))
+}
+
+func (s *soak) freeze(ctx context.Context) (string, error) {
+	n := s.anyReplica()
+	return n.name, errors.Join(n.signal(syscall.SIGSTOP), wait(ctx, s.upTo(3*time.Second)), n.signal(syscall.SIGCONT))
+}
+
+func (s *soak) cut(context.Context) (string, error) {
+	n := s.anyReplica()
+	s.link(n).Cut()
+	return n.name, nil
+}
+
+func (s *soak) block(ctx context.Context) (string, error) {
+	n := s.anyReplica()
+	s.link(n).Block()
+	err := wait(ctx, s.upTo(3*time.Second))
+	s.link(n).Open()
+	return n.name, err
+}
+
+// rewire has a replica follow any server that does not follow it.
+func (s *soak) rewire(ctx context.Context) (string, error) {
+	n := s.anyReplica()
+	var ups []*node
+	for _, u := range s.nodes {
+		above := u
+		for above != nil && above != n {
+			above = s.upstream[above]
+		}
+		if above == nil {
+			ups = append(ups, u)
+		}
+	}
+	up := ups[s.rng.IntN(len(ups))]
+	whom := n.name + " behind " + up.name
+	if err := s.follow(n, up); err != nil {
+		return whom, err
+	}
+	_, err := n.awaitLink(ctx, s.run.limit)
+	return whom, err
+}
+
+func (s *soak) killPrimary(ctx context.Context) (string, error) {
+	return s.endPrimary(ctx, s.primary.kill)
+}
+
+func (s *soak) stopPrimary(ctx context.Context) (string, error) {
+	return s.endPrimary(ctx, s.primary.stop)
+}
+
+func (s *soak) endPrimary(ctx context.Context, end func() error) (string, error) {
+	n := s.primary
+	if err := errors.Join(s.retire(n), end()); err != nil {
+		return n.name, err
+	}
+	return n.name, s.checkLedger(ctx, func() error { return errors.Join(wait(ctx, s.upTo(time.Second)), n.restart(ctx)) })
+}
+
+// failOver hands over to a replica that follows the primary at once.
+func (s *soak) failOver(ctx context.Context) (string, error) {
+	n, old := s.anyReplica(), s.primary
+	if err := s.settle(ctx); err != nil {
+		return n.name, err
+	}
+	if s.upstream[n] != old {
+		if err := s.follow(n, old); err != nil {
+			return n.name, err
+		}
+	}
+	if _, err := n.awaitLink(ctx, s.run.limit); err != nil {
+		return n.name, err
+	}
+	host, port, err := net.SplitHostPort(n.Addr)
+	if err != nil {
+		return n.name, err
+	}
+	// The primary lists a replica a moment after that one believes its link to be up.
+	if err := until(ctx, s.run.limit, "FAILOVER to be taken", func() (bool, error) {
+		_, err := old.do("FAILOVER", "TO", host, port)
+		return err == nil, err
+	}); err != nil {
+		return n.name, err
+	}
+	if err := until(ctx, s.run.limit, "the roles to change", func() (bool, error) {
+		a, err := n.standing()
+		if err != nil {
+			return false, err
+		}
+		b, err := old.standing()
+		return !a.replica && b.replica, err
+	}); err != nil {
+		return n.name, err
+	}
+	return n.name, s.reign(ctx, n)
+}
+
+// reign notes that n is primary now, and has all others follow it.
+func (s *soak) reign(ctx context.Context, n *node) error {
+	s.primary, s.upstream[n] = n, nil
+	for _, o := range s.others(n) {
+		if err := s.follow(o, n); err != nil {
+			return err
+		}
+	}
+	for _, o := range s.others(n) {
+		if _, err := o.awaitLink(ctx, s.run.limit); err != nil {
+			return err
+		}
+	}
+	return s.checkLedger(ctx, nil)
+}
+
+// settle waits until all replicas have what the primary has logged by now: what was confirmed by a replica that was killed since, and had
+// it in memory only, is then on others too.
+func (s *soak) settle(ctx context.Context) error {
+	now, err := s.primary.standing()
+	if err != nil {
+		return err
+	}
+	for _, n := range s.others(s.primary) {
+		if err := n.awaitOffset(ctx, now.offset, s.run.limit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// promote kills the primary and promotes the replica that has got furthest; the old primary comes back as a replica.
+func (s *soak) promote(ctx context.Context) (string, error) {
+	old := s.primary
+	for _, n := range s.others(old) {
+		if s.upstream[n] == old {
+			continue
+		}
+		// One that follows another replica would not notice that the primary is gone.
+		if err := s.follow(n, old); err != nil {
+			return old.name, err
+		}
+	}
+	if err := s.settle(ctx); err != nil {
+		return old.name, err
+	}
+	if err := errors.Join(s.retire(old), old.kill(), s.ledger.Stop()); err != nil {
+		return old.name, err
+	}
+	// What is still on its way must not arrive after the choice.
+	for _, n := range s.others(old) {
+		s.link(n).Cut()
+	}
+	var best *node
+	var furthest int64
+	for _, n := range s.others(old) {
+		at, err := n.downAt(ctx, s.run.limit)
+		if err != nil {
+			return old.name, err
+		}
+		if best == nil || at > furthest {
+			best, furthest = n, at
+		}
+	}
+	whom := old.name + " by " + best.name
+	if _, err := best.do("REPLICAOF", "NO", "ONE"); err != nil {
+		return whom, err
+	}
+	if err := old.restart(ctx); err != nil {
+		return whom, err
+	}
+	came, err := old.standing()
+	if err != nil {
+		return whom, err
+	}
+	if came.offset > furthest {
+		s.necessary++ // it has what nobody else has, and must forget it
+	}
+	return whom, s.reign(ctx, best)
+}
+
+// downAt waits until a replica has noticed that its link is down and has nothing more to apply, and returns its offset.
+func (n *node) downAt(ctx context.Context, limit time.Duration) (offset int64, err error) {
+	const calm = 20 // looks in a row that find the same
+	same, last := 0, int64(-1)
+	err = until(ctx, limit, n.name+" to notice the end of its link", func() (bool, error) {
+		info, err := n.info("replication")
+		if err != nil {
+			return false, err
+		}
+		if offset, err = infoInt(info, "slave_repl_offset"); err != nil {
+			return false, err
+		}
+		if same++; info["master_link_status"] == "up" || offset != last {
+			same, last = 0, offset
+		}
+		return same >= calm, nil
+	})
+	return offset, err
+}

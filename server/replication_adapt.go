@@ -19,9 +19,19 @@ func (r replSource) Log() *wal.Log { return r.s.eng.Log() }
 
 func (r replSource) AppendOwn(args ...[]byte) (wal.Offset, bool) { return r.s.eng.AppendOwn(args...) }
 
-// OpenSnapshot implements replication.Source: the snapshot store as it stands, at its C.
-func (r replSource) OpenSnapshot(context.Context) (*replication.Snapshot, error) {
+// snapshotTail is how many bytes of log a snapshot may lie behind: more than that, and a checkpoint, which costs the primary no
+// pause, saves the replica the replay of what it would overwrite.
+const snapshotTail = 1 << 20
+
+// OpenSnapshot implements replication.Source: the snapshot store as it stands, at its C. A store that has nothing yet gets a
+// checkpoint, too: a replica judges by the keys in it whom it follows.
+func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, error) {
 	e := r.s.eng
+	if _, end, _ := e.Position(); e.LastCheckpoint().Offset == 0 && end > 0 || end-e.LastCheckpoint().Offset > snapshotTail {
+		if err := e.Checkpoint(ctx); err != nil {
+			return nil, err
+		}
+	}
 	v, pin, err := e.SnapshotView()
 	if err != nil {
 		return nil, err
@@ -32,7 +42,7 @@ func (r replSource) OpenSnapshot(context.Context) (*replication.Snapshot, error)
 	return &replication.Snapshot{
 		ID: id, C: m.C, Pin: pin,
 		Write: func(ctx context.Context, w io.Writer, noData bool) error {
-			return errors.New("a snapshot cannot be sent yet")
+			return e.ExportRDB(ctx, v, w, engine.ExportOptions{ID: id, Lineage: lineage, NoData: noData})
 		},
 		Close: func() { _ = v.Close() }, // a view that is only read has nothing to lose
 	}, nil
@@ -91,7 +101,7 @@ const emptyShare = 100
 // Commit implements replication.Loader.
 func (g guardedLoader) Commit(ctx context.Context, off wal.Offset, lineage []wal.LineageEntry) error {
 	if err := g.check(off, lineage); err != nil {
-		return err
+		return errors.Join(err, g.Abort())
 	}
 	if err := g.Loader.Commit(ctx, off, lineage); err != nil {
 		return err

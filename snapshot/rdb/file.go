@@ -23,48 +23,58 @@ const (
 	opEOF          = 255
 )
 
-// FileWriter writes an RDB file. The first error sticks and is returned by every later call. It does not buffer: w should.
+// FileWriter writes an RDB file. It gathers what it writes: an error of w may show some calls later, at Close at the latest. The
+// first error sticks and is returned by every later call.
 type FileWriter struct {
 	w   io.Writer
 	crc CRC64
-	buf []byte
+	buf []byte // not yet written
 	err error
 }
 
+// writeChunk is the size in bytes from which on gathered output is written: large enough that a write and the checksum's
+// start cost nothing beside it.
+const writeChunk = 64 << 10
+
 // NewFileWriter writes the header of a file of version Version.
 func NewFileWriter(w io.Writer) *FileWriter {
-	f := &FileWriter{w: w}
+	f := &FileWriter{w: w, buf: make([]byte, 0, writeChunk+writeChunk/4)}
 	f.buf = fmt.Appendf(f.buf, "REDIS%04d", Version)
-	f.send(f.buf)
 	return f
 }
 
-func (f *FileWriter) send(p []byte) error {
-	if f.err == nil {
-		f.crc = f.crc.Update(p)
-		_, f.err = f.w.Write(p)
+// gathered writes if enough has gathered.
+func (f *FileWriter) gathered() error {
+	if len(f.buf) >= writeChunk {
+		f.flush()
 	}
 	return f.err
 }
 
-func (f *FileWriter) op(c byte) []byte { return append(f.buf[:0], c) }
+func (f *FileWriter) flush() {
+	if f.err == nil {
+		f.crc = f.crc.Update(f.buf)
+		_, f.err = f.w.Write(f.buf)
+	}
+	f.buf = f.buf[:0]
+}
 
 // Aux writes an auxiliary field.
 func (f *FileWriter) Aux(name, value string) error {
-	f.buf = AppendString(AppendString(f.op(opAux), []byte(name)), []byte(value))
-	return f.send(f.buf)
+	f.buf = AppendString(AppendString(append(f.buf, opAux), []byte(name)), []byte(value))
+	return f.gathered()
 }
 
 // SelectDB says which database the following keys are of.
 func (f *FileWriter) SelectDB(db int) error {
-	f.buf = AppendLen(f.op(opSelectDB), uint64(db))
-	return f.send(f.buf)
+	f.buf = AppendLen(append(f.buf, opSelectDB), uint64(db))
+	return f.gathered()
 }
 
 // ResizeDB announces how many keys, and keys with an expiry, the selected database has.
 func (f *FileWriter) ResizeDB(keys, expires uint64) error {
-	f.buf = AppendLen(AppendLen(f.op(opResizeDB), keys), expires)
-	return f.send(f.buf)
+	f.buf = AppendLen(AppendLen(append(f.buf, opResizeDB), keys), expires)
+	return f.gathered()
 }
 
 // Key writes a key. expireMs is unix time in ms, negative = none. value is type byte and payload, copied as it is.
@@ -76,20 +86,53 @@ func (f *FileWriter) Key(key []byte, expireMs int64, value []byte) error {
 	if f.err != nil {
 		return f.err
 	}
-	f.buf = f.buf[:0]
+	f.head(key, expireMs, Type(value[0]))
+	return f.Elements(value[1:])
+}
+
+// BeginKey writes a key without its elements: t is one of the types of AppendHeader, n > 0 the number of elements. What follows are
+// calls of Elements that bring all of them.
+func (f *FileWriter) BeginKey(key []byte, expireMs int64, t Type, n uint64) error {
+	if f.err == nil && n == 0 {
+		f.err = corrupt("collection without elements")
+	}
+	if f.err != nil {
+		return f.err
+	}
+	f.head(key, expireMs, t)
+	f.buf = AppendLen(f.buf, n)
+	return f.gathered()
+}
+
+func (f *FileWriter) head(key []byte, expireMs int64, t Type) {
 	if expireMs >= 0 {
 		f.buf = binary.LittleEndian.AppendUint64(append(f.buf, opExpireTimeMs), uint64(expireMs))
 	}
-	f.buf = AppendString(append(f.buf, value[0]), key)
-	f.send(f.buf)
-	return f.send(value[1:])
+	f.buf = AppendString(append(f.buf, byte(t)), key)
+}
+
+// Elements writes part of a value, copied as it is.
+func (f *FileWriter) Elements(p []byte) error {
+	if len(p) >= writeChunk { // not copied
+		f.flush()
+		if f.err == nil {
+			f.crc = f.crc.Update(p)
+			_, f.err = f.w.Write(p)
+		}
+		return f.err
+	}
+	f.buf = append(f.buf, p...)
+	return f.gathered()
 }
 
 // Close ends the file with opcode and checksum. It does not close the underlying writer.
 func (f *FileWriter) Close() error {
-	f.send(f.op(opEOF))
-	f.buf = binary.LittleEndian.AppendUint64(f.buf[:0], uint64(f.crc))
-	return f.send(f.buf)
+	f.buf = append(f.buf, opEOF)
+	f.flush()
+	if f.err == nil {
+		_, f.err = f.w.Write(binary.LittleEndian.AppendUint64(f.buf, uint64(f.crc)))
+	}
+	return f.err
 }
 
 // Entry is one key of a file, or one auxiliary field or function library. Slices are valid until the next call of Next.

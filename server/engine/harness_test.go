@@ -91,7 +91,7 @@ func multi(e *Engine, cl *Client, lines ...string) string {
 		st := e.RunMulti(cl, q, len(q), &w)
 		e.Unlock()
 		switch st {
-		case StatusDone:
+		case StatusDone, StatusAborted:
 			return string(w.Bytes())
 		case StatusCold:
 			if err := e.WarmMulti(context.Background(), cl, q); err != nil {

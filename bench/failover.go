@@ -242,10 +242,7 @@ func (t *handover) byCommand(ctx context.Context, c failoverRun, f *failoverFigu
 	}
 	named := time.Now()
 	t.ledger.SetAddr(t.primary.Addr)
-	if err := until(ctx, c.limit, "the fail-over to end", func() (bool, error) {
-		info, err := old.info("replication")
-		return info["master_failover_state"] == "no-failover" && info["role"] == "slave", err
-	}); err != nil {
+	if err := old.awaitHandedOver(ctx, c.limit); err != nil {
 		return err
 	}
 	// The third is a replica of the old primary still, and gets the stream through it.

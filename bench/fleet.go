@@ -235,6 +235,14 @@ func (n *node) standing() (standing, error) {
 	return s, err
 }
 
+// awaitHandedOver waits until a fail-over that was asked of a primary has ended: it is a replica then.
+func (n *node) awaitHandedOver(ctx context.Context, limit time.Duration) error {
+	return until(ctx, limit, "the fail-over of "+n.name+" to end", func() (bool, error) {
+		info, err := n.info("replication")
+		return info["master_failover_state"] == "no-failover" && info["role"] == "slave", err
+	})
+}
+
 // syncs are how often replicas were served, since the process began.
 type syncs struct{ full, partial, refused int64 }
 

@@ -49,8 +49,9 @@ type ledgerWriter struct {
 	acked, sent []int64 // by key, 0 = never
 }
 
-// waitLimit is the time limit of WAIT: a server that has lost its replicas is then written to again, and soon is found to be lost itself.
-const waitLimit = time.Second
+// waitLimit is the time limit of WAIT, and so how exactly it is known when a server without replicas has got them. A longer one would count
+// the wait of one unlucky batch as the server's pause.
+const waitLimit = 100 * time.Millisecond
 
 // NewLedger makes a ledger that does not write yet.
 func NewLedger(opts LedgerOptions) *Ledger {

@@ -15,6 +15,7 @@ type outageRun struct {
 	rate   float64
 	conns  int
 	before time.Duration
+	warm   int64
 	limit  time.Duration
 }
 
@@ -52,6 +53,7 @@ func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
 	c := outageRun{}
 	sizes := fs.String("bytes", "1g", "`bytes` of stream written while the replica is away, one measurement each: 1g,5g")
 	kinds := fs.String("outages", "cut,kill", "how the replica goes away: `cut` of its link, kill -9 of its process")
+	warm := fs.String("warm", "512m", "`bytes` of stream written as fast as the server takes them before all is measured")
 	rounds := fs.Int("rounds", 3, "`rounds`; the subjects take turns in each")
 	fs.Int64Var(&c.keys, "keys", 1_000_000, "`keys` of 20 bytes with 100 random bytes each, overwritten all the time")
 	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
@@ -60,14 +62,19 @@ func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
 	fs.DurationVar(&c.before, "t", 10*time.Second, "`time` of measuring before the outage")
 	fs.DurationVar(&c.limit, "limit", 10*time.Minute, "longest `time` of catching up")
 	return func(ctx context.Context, e *env) error {
+		var err error
+		if c.warm, err = parseBytes(*warm); err != nil {
+			return fmt.Errorf("-warm: %w", err)
+		}
 		r := NewReport(e.out, "A replica that was away", e.command)
 		r.Printf("Primary and replica, both appendfsync %s, in sync with %s keys of %d bytes with %d random bytes. The replica goes away, the stream\n"+
 			"grows by the bytes named (SET of keys chosen uniformly), the replica comes back. Clients write %s times a second all the\n"+
 			"while, but for the outage itself, over %d connections in an open loop: a latency counts from when the write was due. \"caught up\" is from the link\n"+
 			"being up (a full sync: from the return, as the link is up when the data are loaded) to the replica having applied what the\n"+
 			"primary had logged at the link's return; \"lag 0\" from the same moment to the first time that it has applied all that there is. Memory: the\n"+
-			"primary's most, its forks included, each %v. %d rounds, medians (lowest–highest).\n\n",
-			c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, watchEvery, *rounds)
+			"primary's most, its forks included, each %v; before: while %s of stream were written as fast as it goes with the replica there, and\n"+
+			"%v as measured. %d rounds, medians (lowest–highest).\n\n",
+			c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, watchEvery, *warm, c.before, *rounds)
 		for _, text := range list(*sizes) {
 			bytes, err := parseBytes(text)
 			if err != nil {
@@ -152,6 +159,13 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 
 		memory := watchMemory(primary.Process)
 		defer memory.Stop()
+		// What a server under full load takes of memory anyway must not be taken for the outage's.
+		if err := primary.grow(ctx, e.seed, c.keys, c.warm); err != nil {
+			return err
+		}
+		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
+			return err
+		}
 		open := Paced{Addr: primary.Addr, Conns: c.conns, Rate: c.rate,
 			Script: func(i int) Script { return overwriter(e.seed, i, c.keys, valueSize) }}
 		load, err := open.Start(ctx)

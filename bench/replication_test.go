@@ -28,7 +28,7 @@ func runSmall(t *testing.T, args ...string) string {
 
 // What is measured is what happened: with room for the stream in its memory Redis resumes, without it copies everything.
 func TestOutageOfRedis(t *testing.T) {
-	report := runSmall(t, "outage", "-servers", "redis", "-bytes", "4m", "-outages", "cut", "-rounds", "1", "-keys", "2000", "-t", "300ms", "-rate", "1000")
+	report := runSmall(t, "outage", "-servers", "redis", "-bytes", "4m", "-outages", "cut", "-rounds", "1", "-keys", "2000", "-t", "300ms", "-rate", "1000", "-warm", "1m")
 	require.Regexp(t, `subject=redis-2gb/bytes=4194304/outage=cut 1 .* 0 sync_full 1 sync_partial_ok`, report)
 	require.Regexp(t, `subject=redis-1mb/bytes=4194304/outage=cut 1 .* 1 sync_full 0 sync_partial_ok`, report)
 }
@@ -69,7 +69,7 @@ func TestCutSyncOfRedis(t *testing.T) {
 }
 
 func TestSlowReplicaOfRedis(t *testing.T) {
-	report := runSmall(t, "slowreplica", "-pairs", "redis:redis", "-keys", "5000", "-for", "500ms", "-c", "4")
+	report := runSmall(t, "slowreplica", "-pairs", "redis:redis", "-keys", "5000", "-for", "500ms", "-t", "300ms", "-c", "4")
 	require.Contains(t, report, "SlowReplica/primary=redis/replica=redis/way=stopped/for=500ms 1 ")
 	require.Contains(t, report, "way=throttled/for=500ms 1 ")
 }

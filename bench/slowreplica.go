@@ -16,6 +16,7 @@ type slowRun struct {
 	policy string
 	conns  int
 	depth  int
+	before time.Duration
 	lasts  time.Duration
 	rate   int64
 	limit  time.Duration
@@ -28,6 +29,7 @@ func defineSlowReplica(fs *flag.FlagSet) func(context.Context, *env) error {
 	rate := fs.String("rate", "2m", "`bytes` per second of the throttled link")
 	bar := fs.String("bar", "32m", "`bytes` of memory that a Holdfast primary may take in addition")
 	fs.DurationVar(&c.lasts, "for", 120*time.Second, "`time` of it")
+	fs.DurationVar(&c.before, "t", 30*time.Second, "`time` of the same load before, with a replica that keeps up")
 	fs.Int64Var(&c.keys, "keys", 1_000_000, "`keys` of 20 bytes with 100 random bytes each")
 	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
 	fs.IntVar(&c.conns, "c", 50, "`connections` of the load")
@@ -44,8 +46,8 @@ func defineSlowReplica(fs *flag.FlagSet) func(context.Context, *env) error {
 		r.Printf("Primary and replica in sync, %s keys of %d bytes with %d random bytes, overwritten by %d connections with pipelines of %d as fast as they are\n"+
 			"answered. For %v of that the replica is stopped (SIGSTOP), or gets %d bytes per second only; then it may go on, the load ends, and it must catch up. Dropped: links that\n"+
 			"the primary ended while the replica was slow, seen as syncs begun in that time and until it had caught up. Memory of the primary: its most, its forks included, each %v.\n"+
-			"All limits by default, repl-timeout (60 s) and client-output-buffer-limit too.\n\n",
-			millions(c.keys), keyLen, valueSize, c.conns, c.depth, c.lasts, c.rate, watchEvery)
+			"Before is the most in %v of the same load with the replica keeping up as it can. All limits by default, repl-timeout (60 s) and client-output-buffer-limit too.\n\n",
+			millions(c.keys), keyLen, valueSize, c.conns, c.depth, c.lasts, c.rate, watchEvery, c.before)
 		rows := [][]string{{"pair", "way", "behind, at the end", "writes/s before", "meanwhile", "memory before", "most", "above", "sync_full", "partial", "caught up in"}}
 		var failed error
 		for _, p := range e.pairs {
@@ -131,7 +133,7 @@ func (e *env) slowReplica(ctx context.Context, c slowRun, p pair, way string) (f
 		}
 		memory := watchMemory(primary.Process)
 		defer memory.Stop()
-		load := Load{Addr: primary.Addr, Conns: c.conns, Pipeline: c.depth, Duration: max(c.lasts/10, time.Second),
+		load := Load{Addr: primary.Addr, Conns: c.conns, Pipeline: c.depth, Duration: c.before,
 			Script: func(i int) Script { return overwriter(e.seed, i, c.keys, valueSize) }}
 		before, err := load.Run(ctx)
 		if err != nil {

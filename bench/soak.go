@@ -360,14 +360,14 @@ func (s *soak) failOver(ctx context.Context) (string, error) {
 	}); err != nil {
 		return n.name, err
 	}
-	if err := until(ctx, s.run.limit, "the roles to change", func() (bool, error) {
-		a, err := n.standing()
-		if err != nil {
-			return false, err
-		}
-		b, err := old.standing()
-		return !a.replica && b.replica, err
-	}); err != nil {
+	if err := old.awaitHandedOver(ctx, s.run.limit); err != nil {
+		return n.name, err
+	}
+	now, err := n.standing()
+	if err == nil && now.replica {
+		err = fmt.Errorf("%s has handed over, and %s is a %s", old.name, n.name, now)
+	}
+	if err != nil {
 		return n.name, err
 	}
 	return n.name, s.reign(ctx, n)

@@ -25,6 +25,7 @@ type diskWatch struct {
 	looked      time.Time
 	free, total int64 // bytes, at the last look; total 0: not known
 	short       bool
+	why         string // what held the log at the last look
 }
 
 // tick looks if it is time to. percent is how much of the disk must be free; 0: nobody is warned.
@@ -35,6 +36,11 @@ func (d *diskWatch) tick(now time.Time, percent int64) {
 		return
 	}
 	d.looked = now
+	from, why, err := d.holder()
+	if err != nil {
+		why = err.Error()
+	}
+	d.why = why
 	var ok bool
 	if d.free, d.total, ok = d.usage(); !ok {
 		d.free, d.total = 0, 0
@@ -44,15 +50,23 @@ func (d *diskWatch) tick(now time.Time, percent int64) {
 	d.short = percentOf(d.free, d.total) < float64(percent)
 	switch {
 	case d.short && !was:
-		from, why, err := d.holder()
-		if err != nil {
-			why = err.Error()
-		}
 		d.log.Warn("the disk is becoming full", "free-bytes", d.free, "total-bytes", d.total, "warn-below-percent", percent,
 			"log-held-by", why, "log-held-from", from)
 	case was && !d.short:
 		d.log.Info("the disk has room again", "free-bytes", d.free, "total-bytes", d.total)
 	}
+}
+
+// heldBy tells what keeps the log, for INFO. Where age is a limit that takes a search on disk, so that the last look has to do.
+func (d *diskWatch) heldBy(searches bool) string {
+	if !searches {
+		if _, why, err := d.holder(); err == nil {
+			return why
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.why
 }
 
 // holder tells what keeps the oldest part of the log.

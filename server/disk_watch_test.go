@@ -42,12 +42,15 @@ func TestDiskWatch(t *testing.T) {
 	require.Contains(t, s, `log-held-by="slot r1"`)
 	require.Contains(t, s, "log-held-from=7")
 	require.Contains(t, s, "free-bytes=9")
+	require.Equal(t, "slot r1", d.heldBy(true))
+	require.Equal(t, "slot r1", d.heldBy(false))
 	f, total := d.room()
 	require.Equal(t, [2]int64{9, 100}, [2]int64{f, total})
 	free = 10
 	require.Contains(t, seconds(10, 10), "room again")
 	free, failure = 1, errors.New("log closed")
 	require.Contains(t, seconds(10, 10), "log closed")
+	require.Equal(t, "log closed", d.heldBy(false))
 	free = 0
 	require.Contains(t, seconds(10, 0), "room again", "0: nobody wants to know")
 	require.Empty(t, seconds(20, 0))

@@ -413,9 +413,7 @@ func infoHoldfast(i *infoWriter) {
 	free, total := i.srv.diskWatch.room()
 	i.field("disk_free_bytes", free)
 	i.field("disk_total_bytes", total)
-	if _, why, err := i.srv.diskWatch.holder(); err == nil {
-		i.field("log_held_by", why)
-	}
+	i.field("log_held_by", i.srv.diskWatch.heldBy(i.srv.cfg.Int("repl-log-max-age") > 0))
 	i.field("sync_full_chosen", i.srv.repl.primary.Stats().SyncChosen)
 	for n, sl := range i.srv.eng.Slots() {
 		i.field("slot"+strconv.Itoa(n), slotLine(sl, i.now))

@@ -283,7 +283,9 @@ func (s *session) cmdClientReply(args [][]byte) {
 		s.reply = replyMode{}
 		w.OK()
 	case "off":
-		s.reply.off = true
+		if !s.reply.off {
+			s.reply.off, s.reply.from = true, w.Len()
+		}
 	case "skip":
 		if !s.reply.off {
 			s.reply.skipNext = true

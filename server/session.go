@@ -90,6 +90,7 @@ type replyMode struct {
 	off      bool
 	skipThis bool
 	skipNext bool
+	from     int    // what stands before in the output is sent: replies of the transaction that has switched them off
 	pushed   []byte // pushes within the reply that is dropped
 }
 
@@ -482,9 +483,9 @@ func (s *session) dropReply(start int) {
 		return
 	}
 	if r.off || r.skipThis {
-		s.conn.Out().Truncate(start)
+		s.conn.Out().Truncate(max(start, r.from))
 		s.conn.Out().Raw(r.pushed)
-		r.pushed = nil
+		r.from, r.pushed = 0, nil
 	}
 	r.skipThis, r.skipNext = r.skipNext, false
 }

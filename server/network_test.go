@@ -287,6 +287,43 @@ func TestNetworkWriteAsync(t *testing.T) {
 	c.expectClosed(ErrClosed)
 }
 
+// What comes from outside waits for its own gate and for those before it, whoever puts it into the output (A1).
+func TestNetworkAsyncGate(t *testing.T) {
+	n := startTestNet(t, nil)
+	c, probe := n.dial(), n.dial()
+	c.send("PING\r\n")
+	c.expect("+PONG\r\n")
+	conns := map[string]*Conn{}
+	n.Each(func(x *Conn) { conns[x.RemoteAddr()] = x })
+	conn := conns[c.Conn.LocalAddr().String()]
+	n.SetDurable(4)
+	conn.WriteAsyncAfter([]byte("+open\r\n"), 4)
+	c.expect("+open\r\n")
+	conn.WriteAsyncAfter([]byte("+first\r\n"), 10)
+	conn.WriteAsync([]byte("+second\r\n"))
+	turn := func() {
+		probe.send("PING\r\n")
+		probe.expect("+PONG\r\n")
+	}
+	turn()
+	turn()
+	c.send("PING\r\nGATED 7\r\n")
+	turn()
+	n.SetDurable(9)
+	turn()
+	turn()
+	require.Zero(t, c.arrived(), "left early (A1)")
+	n.SetDurable(10)
+	c.expect("+first\r\n+second\r\n+PONG\r\n+OK\r\n")
+	conn.WriteAsyncAfter([]byte("+third\r\n"), 12)
+	turn()
+	n.SetDurable(11)
+	turn()
+	require.Zero(t, c.arrived(), "left early (A1)")
+	n.SetDurable(12)
+	c.expect("+third\r\n")
+}
+
 func TestNetworkOutputLimit(t *testing.T) {
 	n := startTestNet(t, func(cfg *NetworkConfig) { cfg.OutputLimits[ClassNormal].Hard = 1 << 20 })
 	c := n.dial()

@@ -25,6 +25,7 @@ func goRedis(t *testing.T, addr string) {
 			t.Run("scan", func(t *testing.T) { goRedisScan(t, c) })
 			t.Run("transactions", func(t *testing.T) { goRedisTransactions(t, c) })
 			t.Run("blocking", func(t *testing.T) { goRedisBlocking(t, c) })
+			t.Run("pubsub", func(t *testing.T) { goRedisPubSub(t, c) })
 			t.Run("server", func(t *testing.T) { goRedisServer(t, c) })
 		})
 	}

@@ -52,6 +52,22 @@ for (const RESP of [2, 3]) {
   await client.rPush('queue', 'job');
   assert.deepEqual({ ...(await waiting) }, { key: 'queue', element: 'job' });
 
+  const listener = await client.duplicate().connect();
+  const heard = [];
+  const first = new Promise((resolve) => {
+    listener.subscribe('news', (message, channel) => { heard.push([channel, message]); if (heard.length === 2) resolve(); });
+    listener.pSubscribe('n*', (message, channel) => { heard.push([channel, message]); if (heard.length === 2) resolve(); });
+  });
+  while ((await client.pubSubNumPat()) < 1);
+  assert.equal(await client.publish('news', 'wert ß'), 2);
+  await first;
+  assert.deepEqual(heard, [['news', 'wert ß'], ['news', 'wert ß']]);
+  await listener.unsubscribe();
+  await listener.pUnsubscribe();
+  assert.equal(await client.publish('news', 'x'), 0);
+  assert.equal(String(await listener.get('s')), 'wert ß');
+  await listener.close();
+
   await assert.rejects(client.lPush('s', 'x'), /WRONGTYPE/);
   await assert.rejects(client.sendCommand(['NOSUCH']), /unknown command/);
   assert.deepEqual({ ...(await client.configGet('maxmemory-policy')) }, { 'maxmemory-policy': 'noeviction' });

@@ -145,6 +145,41 @@ def dump():
     same(r.object("encoding", "n"), "int")
 
 
+def next_message(p):
+    m = p.get_message(timeout=10)
+    assert m is not None, "no message came"
+    return m["type"], m["pattern"], m["channel"], m["data"]
+
+
+def pubsub():
+    p = r.pubsub()
+    p.subscribe("news", "other")
+    same(sorted(next_message(p) for _ in range(2)), [("subscribe", None, "news", 1), ("subscribe", None, "other", 2)])
+    p.psubscribe("n*")
+    same(next_message(p), ("psubscribe", None, "n*", 3))
+    same(r.publish("news", "wert ß"), 2)
+    same(next_message(p), ("message", None, "news", "wert ß"))
+    same(next_message(p), ("pmessage", "n*", "news", "wert ß"))
+    same(r.publish("nobody", "x"), 1)
+    same(next_message(p), ("pmessage", "n*", "nobody", "x"))
+    same(sorted(r.pubsub_channels()), ["news", "other"])
+    same(r.pubsub_numsub("news", "absent"), [("news", 1), ("absent", 0)])
+    same(r.pubsub_numpat(), 1)
+    p.unsubscribe("other")
+    same(next_message(p), ("unsubscribe", None, "other", 2))
+    p.punsubscribe()
+    same(next_message(p), ("punsubscribe", None, "n*", 1))
+    p.ping()
+    same(next_message(p)[0], "pong")
+    heard = []
+    p.subscribe(handled=lambda m: heard.append(m["data"]))
+    p.get_message(timeout=10)
+    same(r.publish("handled", "x"), 1)
+    p.get_message(timeout=10)
+    same(heard, ["x"])
+    p.close()
+
+
 def server():
     same(r.ping(), True)
     same(r.echo("hi"), "hi")
@@ -169,6 +204,6 @@ def server():
     same(r.dbsize(), 0)
 
 
-for part in (strings, expiry, collections, scanning, transactions, blocking, dump, server):
+for part in (strings, expiry, collections, scanning, transactions, blocking, dump, pubsub, server):
     part()
 print(f"redis-py {redis.__version__}: {checks} checks passed")

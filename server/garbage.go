@@ -110,3 +110,11 @@ func (p *garbagePacer) observe(gc, user, total float64) (percent int, changed, f
 	changed, p.percent = next != p.percent, next
 	return next, changed, free
 }
+
+// heapOverrun returns by how many bytes the heap's spans take more than goes with a budget: three quarters of the slack, so that
+// less is kept in memory before the collector works against its limit.
+func heapOverrun(budget int64) int64 {
+	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"}}
+	metrics.Read(s)
+	return int64(s[0].Value.Uint64()+s[1].Value.Uint64()) - budget - memorySlack*3/4
+}

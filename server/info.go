@@ -401,6 +401,7 @@ func infoHoldfast(i *infoWriter) {
 	i.field("checkpoint_failures", st.Checkpoint.Failed)
 	i.field("resident_keys", resident)
 	i.field("resident_bytes", st.UsedBytes)
+	i.field("resident_budget", st.Budget)
 	i.field("dirty_objects", st.DirtyObjects)
 	i.field("dirty_bytes", st.DirtyBytes)
 	i.field("cold_loads", st.ColdLoads)

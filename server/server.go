@@ -212,6 +212,7 @@ func (s *Server) engineOptions(log hclog.Logger) engine.Options {
 		Dir: s.cfg.Text("dir"), Logger: log, Fsync: fsyncPolicies[s.cfg.Text("appendfsync")],
 		Databases: s.databases, Limits: &limits, Command: &conf, Role: s.decideRole,
 		MaxMemory:          s.cfg.Int("maxmemory"),
+		Overrun:            heapOverrun,
 		NoPreload:          !s.cfg.Bool("preload-on-start"),
 		CheckpointLogBytes: s.cfg.Int("checkpoint-log-bytes"),
 		CheckpointInterval: s.checkpointInterval(),

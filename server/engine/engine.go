@@ -50,6 +50,8 @@ type Options struct {
 
 	// MaxMemory is the budget in bytes for what is resident; 0 = everything stays in memory.
 	MaxMemory int64
+	// Overrun returns by how many bytes the process takes more memory than goes with a budget, negative: less. nil: not known.
+	Overrun func(budget int64) int64
 	// CheckpointLogBytes is the length of log in bytes that starts a checkpoint: it bounds the time of a recovery.
 	CheckpointLogBytes int64
 	// CheckpointInterval starts a checkpoint when anything has changed for so long.
@@ -152,11 +154,12 @@ type Engine struct {
 		DirtyBytes         atomic.Int64
 		CheckpointInterval atomic.Int64
 	}
-	wanted  atomic.Int32 // sessions that wait for mu
-	oneCore bool         // waiting for a lock by spinning would keep its holder from running
-	policy  atomic.Int32
-	refuse  atomic.Pointer[string]
-	gate    struct { // gate.go
+	budgetCut atomic.Int64 // bytes of MaxMemory that are not used up, see fitBudget
+	wanted    atomic.Int32 // sessions that wait for mu
+	oneCore   bool         // waiting for a lock by spinning would keep its holder from running
+	policy    atomic.Int32
+	refuse    atomic.Pointer[string]
+	gate      struct { // gate.go
 		refusal  atomic.Pointer[string]
 		on       atomic.Bool
 		released atomic.Int64

@@ -58,6 +58,7 @@ func (e *Engine) ripe(grown int64) bool {
 // Tick does one round of the janitor's work; tests call it themselves.
 func (e *Engine) Tick(ctx context.Context) {
 	e.expireCycle(ctx)
+	e.fitBudget()
 	e.unloadCycle(ctx)
 	e.disk.look()
 	e.keepSlots()
@@ -189,6 +190,26 @@ func (e *Engine) expireCold(ctx context.Context) {
 
 // --- memory budget
 
+// Memory is allocated in spans of one size each, and a span is free for another size only once everything in it has gone. When
+// values of another size take the place of those that leave, here one and there one, the process needs both for a while: up to
+// twice the budget. While it takes too much the budget is cut, a little with each tick.
+const (
+	maxCutShare = 2  // that part of the budget is cut at most
+	cutSteps    = 32 // that part of it with one tick
+)
+
+// fitBudget decides how much less than the budget is kept in memory.
+func (e *Engine) fitBudget() {
+	budget := e.limits.MaxMemory.Load()
+	if budget == 0 || e.opts.Overrun == nil {
+		e.budgetCut.Store(0)
+		return
+	}
+	step := budget / cutSteps
+	cut := e.budgetCut.Load() + min(max(e.opts.Overrun(budget), -step), step)
+	e.budgetCut.Store(min(max(cut, 0), budget/maxCutShare))
+}
+
 // unloadCycle keeps what is resident within the budget.
 func (e *Engine) unloadCycle(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -214,7 +235,10 @@ func (e *Engine) unloadCycle(ctx context.Context) {
 // unload takes up to max objects out of memory if the budget is used up. REQUIRES: mu.
 func (e *Engine) unload(max int) (over bool, n int) {
 	budget := e.limits.MaxMemory.Load()
-	if budget == 0 || e.ks.Used() <= budget {
+	if budget == 0 {
+		return false, 0
+	}
+	if budget -= e.budgetCut.Load(); e.ks.Used() <= budget {
 		return false, 0
 	}
 	n = e.ks.Unload(e.rand, budget, max)

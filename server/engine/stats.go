@@ -26,6 +26,7 @@ type DBStats struct {
 type Stats struct {
 	DBs          []DBStats
 	UsedBytes    int64
+	Budget       int64 // bytes that UsedBytes is kept to; 0: no bound
 	DirtyBytes   int64
 	DirtyObjects int64
 	ColdLoads    int64 // keys read from the store before a command
@@ -82,6 +83,9 @@ func (e *Engine) statsLocked(s *Stats) {
 	}
 	s.End = e.logEnd
 	s.UsedBytes = e.ks.Used()
+	if budget := e.limits.MaxMemory.Load(); budget > 0 {
+		s.Budget = budget - e.budgetCut.Load()
+	}
 	s.DirtyBytes, s.DirtyObjects = e.ks.Dirty()
 	s.ColdLoads, s.ColdInLock, s.Unloaded = e.stats.coldLoads, e.ks.ColdInLock, e.stats.unloaded
 	s.BackPressure, s.Blocked = e.stats.backPressure, e.stats.blocked

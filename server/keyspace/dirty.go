@@ -462,11 +462,15 @@ func (db *DB) account(o *Object) {
 
 func (db *DB) resize(o *Object, bytes int64) {
 	size := uint32(min((bytes+15)>>4, 1<<32-1))
-	delta := (int64(size) - int64(o.size)) << 4
+	old := o.size
+	delta := (int64(size) - int64(old)) << 4
 	o.size = size
 	db.used += delta
 	if db.dead {
 		return
+	}
+	if old >= bigObject || size >= bigObject {
+		db.ks.bigs.resized(db, o, old)
 	}
 	db.ks.used += delta
 	if delta > 0 && o.epoch == db.ks.epoch {

@@ -48,6 +48,7 @@ type Keyspace struct {
 	FreezeStats FreezeStats
 
 	used    int64 // bytes accounted for resident objects
+	bigs    bigList
 	touched []touched
 	// NextOff is one past the offset at which the next record starts; the executor keeps it up to date. A change made
 	// now is durable once the log's durable offset has reached it (A1).
@@ -492,6 +493,7 @@ func (ks *Keyspace) forget(old *DB) {
 	ks.lastDelete = ks.NextOff
 	ks.saw(ks.NextOff)
 	ks.used -= old.used
+	ks.bigs.forget(old)
 	old.dead = true
 	ks.memo.p = nil
 }

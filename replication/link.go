@@ -64,7 +64,12 @@ func (l *link) run(rest []byte) {
 		defer close(reader)
 		l.cancel(l.readAcks(rest))
 	}()
-	l.cancel(l.serve())
+	err := l.serve()
+	var failed *snapshotError
+	if errors.As(err, &failed) {
+		l.holdBack()
+	}
+	l.cancel(err)
 	<-reader
 	if stop() {
 		_ = l.conn.Close()
@@ -78,6 +83,23 @@ func (l *link) run(rest []byte) {
 		l.p.log.Info(fmt.Sprintf("Connection with replica %s lost.", l.addr))
 	default:
 		l.p.log.Info(fmt.Sprintf("Connection with replica %s lost: %v", l.addr, err))
+	}
+}
+
+// snapshotError says that no snapshot could be made.
+type snapshotError struct{ err error }
+
+func (e *snapshotError) Error() string { return "snapshot: " + e.err.Error() }
+func (e *snapshotError) Unwrap() error { return e.err }
+
+// holdBack waits a second before a link ends whose snapshot could not be made: replicas come back at once, and what is wrong
+// (a full disk) will still be.
+func (l *link) holdBack() {
+	ticks, stop := l.p.o.Clock.NewTicker(cron)
+	defer stop()
+	select {
+	case <-ticks:
+	case <-l.ctx.Done():
 	}
 }
 
@@ -193,7 +215,9 @@ func (l *link) sync() (err error) {
 	}
 	var s *Snapshot
 	err = l.keepalive(func() (err error) {
-		s, err = p.o.Source.OpenSnapshot(l.ctx)
+		if s, err = p.o.Source.OpenSnapshot(l.ctx); err != nil {
+			err = &snapshotError{err}
+		}
 		return err
 	})
 	if s == nil {
@@ -263,7 +287,7 @@ func (l *link) sendMarked(s *Snapshot) error {
 		return err
 	}
 	if err := s.Write(l.ctx, w, l.q.NoData); err != nil {
-		return fmt.Errorf("snapshot: %w", err)
+		return &snapshotError{err}
 	}
 	if _, err := w.WriteString(mark); err != nil {
 		return err
@@ -294,17 +318,17 @@ func (l *link) sendSpooled(s *Snapshot) (err error) {
 	var size int64
 	err = l.keepalive(func() (err error) {
 		if spool, err = l.p.o.NewSpool(); err != nil {
-			return fmt.Errorf("snapshot: %w", err)
+			return &snapshotError{err}
 		}
 		w := bufio.NewWriterSize(spool, snapshotBuf)
 		if err := s.Write(l.ctx, w, l.q.NoData); err != nil {
-			return fmt.Errorf("snapshot: %w", err)
+			return &snapshotError{err}
 		}
 		if err := w.Flush(); err != nil {
-			return fmt.Errorf("snapshot: %w", err)
+			return &snapshotError{err}
 		}
 		if size, err = spool.Seek(0, io.SeekEnd); err != nil {
-			return fmt.Errorf("snapshot: %w", err)
+			return &snapshotError{err}
 		}
 		_, err = spool.Seek(0, io.SeekStart)
 		return err
@@ -318,7 +342,7 @@ func (l *link) sendSpooled(s *Snapshot) (err error) {
 	}
 	n, err := io.CopyBuffer(l.bulk(), io.LimitReader(spool, size), make([]byte, snapshotBuf))
 	if err == nil && n < size {
-		err = fmt.Errorf("snapshot: %w", io.ErrUnexpectedEOF)
+		err = &snapshotError{io.ErrUnexpectedEOF}
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -273,9 +274,9 @@ func (r *Replica) run(ctx context.Context, t Target, ticks <-chan time.Time) {
 		r.mu.Unlock()
 		r.setState(Connect)
 		if wasUp {
-			r.log.Warn(fmt.Sprintf("Connection with master lost: %v", err))
+			r.log.Warn("Connection with master lost: " + oneLine(err))
 		} else {
-			r.log.Warn(fmt.Sprintf("MASTER <-> REPLICA sync failed: %v", err))
+			r.log.Warn("MASTER <-> REPLICA sync failed: " + oneLine(err))
 		}
 		if t.Failover && !wasUp && r.mu.st.Target.Failover {
 			if r.o.OnFailover != nil {
@@ -303,6 +304,9 @@ func (r *Replica) run(ctx context.Context, t Target, ticks <-chan time.Time) {
 		}
 	}
 }
+
+// oneLine is what an error says, errors.Join's lines put together.
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
 // tick is each second's work: it ends a link on which nothing has come for repl-timeout, and has it say that we live.
 func (r *Replica) tick() {

@@ -27,17 +27,30 @@ func (g *group) retire(n *node) error {
 	return nil
 }
 
-// takeSyncs is what all servers have served since it was called last, over all lives.
-func (g *group) takeSyncs() (syncs, error) {
+// served is what all servers have served since takeSyncs was called last, over all lives.
+func (g *group) served() (syncs, error) {
 	sum := g.retired
-	g.retired = syncs{}
 	for _, n := range g.nodes {
 		now, err := n.syncs()
 		if err != nil {
 			return sum, err
 		}
 		sum = sum.plus(now.minus(g.counted[n]))
-		g.counted[n] = now
+	}
+	return sum, nil
+}
+
+// takeSyncs is served, and begins to count anew.
+func (g *group) takeSyncs() (syncs, error) {
+	sum, err := g.served()
+	if err != nil {
+		return sum, err
+	}
+	g.retired = syncs{}
+	for _, n := range g.nodes {
+		if g.counted[n], err = n.syncs(); err != nil {
+			return sum, err
+		}
 	}
 	return sum, nil
 }

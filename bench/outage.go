@@ -26,13 +26,15 @@ type outageSubject struct {
 	args []string
 }
 
-// outageSubjects are what is compared. Redis keeps the stream for absent replicas in memory: once with room for 2 GB, once
+// outageSubjects are what is compared. Holdfast by default sends a snapshot where that is sooner than the log since the replica's
+// leave; told to replay, it shows how fast it does that. Redis keeps the stream for absent replicas in memory: once with room for 2 GB, once
 // with what its configuration says by default (1 MB).
 func outageSubjects(servers []Kind) []outageSubject {
 	var subjects []outageSubject
 	for _, kind := range servers {
 		if kind == Holdfast {
-			subjects = append(subjects, outageSubject{"holdfast", kind, nil})
+			subjects = append(subjects, outageSubject{"holdfast", kind, []string{"--repl-sync-choice", "replay"}},
+				outageSubject{"holdfast, auto", kind, []string{"--repl-sync-choice", "auto"}})
 			continue
 		}
 		subjects = append(subjects, outageSubject{"redis, backlog 2gb", kind, []string{"--repl-backlog-size", "2gb"}},
@@ -279,9 +281,6 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 }
 
 func (s outageSubject) runName() string {
-	if len(s.args) == 0 {
-		return s.name
-	}
 	return string(s.kind) + "-" + s.args[len(s.args)-1]
 }
 

@@ -40,8 +40,15 @@ func defineSoak(fs *flag.FlagSet) func(context.Context, *env) error {
 		var failed error
 		for _, kind := range e.servers {
 			s := &soak{run: c, kind: kind, rng: rand.New(rand.NewPCG(e.seed, 1<<33)), events: map[string]int{}}
-			if err := e.withFleet(func(fl *fleet) error { return s.all(ctx, fl) }); err != nil {
-				return fmt.Errorf("%s, seed %d, after %d events (%s): %w", kind, e.seed, len(s.trace), s.lately(), err)
+			var verdict error
+			if err := e.withFleet(func(fl *fleet) error {
+				if err := s.all(ctx, fl); err != nil {
+					return fmt.Errorf("after %d events (%s): %w", len(s.trace), s.lately(), err)
+				}
+				verdict = s.judge()
+				return verdict // so that -keep leaves the data
+			}); err != nil && verdict == nil {
+				return fmt.Errorf("%s, seed %d, %w", kind, e.seed, err)
 			}
 			rows := [][]string{{string(kind), "number"}}
 			for _, ev := range soakEvents {
@@ -53,8 +60,8 @@ func defineSoak(fs *flag.FlagSet) func(context.Context, *env) error {
 			r.Table(rows)
 			r.Run(fmt.Sprintf("Soak/server=%s/duration=%v", kind, c.duration), int64(len(s.trace)), Metric{float64(s.acked), "confirmed"}, Metric{float64(s.lost), "lost"},
 				Metric{float64(s.syncs.full), "sync_full"}, Metric{float64(s.necessary), "sync_full-necessary"}, Metric{float64(s.syncs.partial), "sync_partial_ok"})
-			if err := s.judge(); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("%s, seed %d: %w", kind, e.seed, err))
+			if verdict != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s, seed %d: %w", kind, e.seed, verdict))
 			}
 		}
 		return errors.Join(r.Save(e.output), failed)
@@ -73,6 +80,7 @@ type soak struct {
 
 	trace     []string // what was done, in order
 	events    map[string]int
+	full      int64 // full syncs after the last event
 	acked     int64
 	lost      int
 	example   string
@@ -142,6 +150,9 @@ func (s *soak) all(ctx context.Context, fl *fleet) (err error) {
 		}
 	}
 	s.necessary = int64(len(s.nodes) - 1)
+	if err := s.noteFull(); err != nil {
+		return err
+	}
 
 	if s.each {
 		for _, i := range s.rng.Perm(len(soakEvents)) {
@@ -200,6 +211,21 @@ func (s *soak) event(ctx context.Context, i int) error {
 		return fmt.Errorf("%s %s: %w", ev.name, whom, err)
 	}
 	s.events[ev.name]++
+	return s.noteFull()
+}
+
+// noteFull tells of full syncs at once, with what came before them.
+func (s *soak) noteFull() error {
+	now, err := s.served()
+	if err != nil {
+		return err
+	}
+	if now.full > s.full {
+		s.full = now.full
+		if len(s.trace) > 0 {
+			fmt.Fprintf(s.e.out, "%s: sync_full is %d, %d were necessary, after %d events: %s\n", s.kind, s.full, s.necessary, len(s.trace), s.lately())
+		}
+	}
 	return nil
 }
 

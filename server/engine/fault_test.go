@@ -31,24 +31,73 @@ func (f faultFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.F
 	return seen, nil
 }
 
-// fault fails the k-th operation that hits says, of those after it is armed.
+// fault fails the k-th operation that hits says, of those after it is armed. A write that fails in the short way has written
+// half of its bytes.
 type fault struct {
 	mem    *vfs.MemFS
 	k      int64
 	hits   func(op errorfs.Op) bool
+	short  bool
 	seen   atomic.Int64
 	armed  atomic.Bool
 	struck atomic.Bool
 }
 
 func (f *fault) fs() vfs.FS {
-	return faultFS{errorfs.Wrap(f.mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	inject := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if f.armed.Load() && f.hits(op) && f.seen.Add(1) == f.k+1 {
 			f.struck.Store(true)
 			return errorfs.ErrInjected
 		}
 		return nil
-	}))}
+	})
+	if f.short {
+		return shortFS{f.mem, inject}
+	}
+	return faultFS{errorfs.Wrap(f.mem, inject)}
+}
+
+// shortFS fails writes after half of their bytes.
+type shortFS struct {
+	vfs.FS
+	inject errorfs.InjectorFunc
+}
+
+type shortFile struct {
+	vfs.File
+	fs   shortFS
+	name string
+}
+
+func (f shortFS) wrap(file vfs.File, name string, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return shortFile{file, f, name}, nil
+}
+
+func (f shortFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	return f.wrap(file, name, err)
+}
+
+func (f shortFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.OpenReadWrite(name, c, opts...)
+	return f.wrap(file, name, err)
+}
+
+func (f shortFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(old, name, c)
+	return f.wrap(file, name, err)
+}
+
+func (f shortFile) Write(b []byte) (int, error) {
+	err := f.fs.inject(errorfs.Op{Kind: errorfs.OpFileWrite, Path: f.name})
+	if err == nil {
+		return f.File.Write(b)
+	}
+	n, werr := f.File.Write(b[:len(b)/2])
+	return n, errors.Join(err, werr)
 }
 
 func isSync(op errorfs.Op) bool {
@@ -59,12 +108,12 @@ func isSync(op errorfs.Op) bool {
 	return false
 }
 
-// syncFault lets the k-th sync of the log's commit log fail and tells whether there was one, and what is wrong.
-func syncFault(policy wal.Policy, k int64) (met bool, err error) {
+// isCommit tells whether an operation is on the log's commit log.
+func isCommit(op errorfs.Op) bool { return path.Base(path.Dir(op.Path)) == "commit" }
+
+// logFault lets an operation on the log fail and tells whether there was one, and what is wrong.
+func logFault(policy wal.Policy, f *fault) (met bool, err error) {
 	ctx := context.Background()
-	f := &fault{mem: vfs.NewCrashableMem(), k: k, hits: func(op errorfs.Op) bool {
-		return isSync(op) && path.Base(path.Dir(op.Path)) == "commit"
-	}}
 	var told, acked atomic.Int64
 	clk := &clock{ms: 1_700_000_000_000}
 	o := testOptions(f.fs(), clk)
@@ -160,7 +209,8 @@ func TestErrorAtEverySync(t *testing.T) {
 		t.Run("fsync="+policyName(policy), func(t *testing.T) {
 			t.Parallel()
 			for k := int64(0); ; k++ {
-				met, err := syncFault(policy, k)
+				met, err := logFault(policy, &fault{mem: vfs.NewCrashableMem(), k: k,
+					hits: func(op errorfs.Op) bool { return isSync(op) && isCommit(op) }})
 				require.NoError(t, err, "sync %d fails", k)
 				if !met {
 					t.Logf("%d syncs", k)
@@ -171,10 +221,31 @@ func TestErrorAtEverySync(t *testing.T) {
 	}
 }
 
+// A write of the log that fails, or stops half way, the k-th for k = 0, 1, 2 … until a run has none: as with a sync.
+func TestErrorAtEveryLogWrite(t *testing.T) {
+	for _, short := range []bool{false, true} {
+		for _, policy := range []wal.Policy{wal.Always, wal.EverySec} {
+			t.Run(fmt.Sprintf("short=%v/fsync=%s", short, policyName(policy)), func(t *testing.T) {
+				t.Parallel()
+				for k := int64(0); ; k++ {
+					met, err := logFault(policy, &fault{mem: vfs.NewCrashableMem(), k: k, short: short,
+						hits: func(op errorfs.Op) bool { return op.Kind == errorfs.OpFileWrite && isCommit(op) }})
+					require.NoError(t, err, "write %d fails", k)
+					if !met {
+						require.Greater(t, k, int64(10))
+						t.Logf("%d writes", k)
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
 // storeFault lets the k-th write of the snapshot store fail while checkpoints are written.
-func storeFault(k int64) (met bool, err error) {
+func storeFault(k int64, short bool) (met bool, err error) {
 	ctx := context.Background()
-	f := &fault{mem: vfs.NewCrashableMem(), k: k, hits: func(op errorfs.Op) bool {
+	f := &fault{mem: vfs.NewCrashableMem(), k: k, short: short, hits: func(op errorfs.Op) bool {
 		return op.Kind.ReadOrWrite() == errorfs.OpIsWrite && strings.Contains(op.Path, "snapshot") &&
 			!strings.Contains(path.Base(op.Path), "MANIFEST")
 	}}
@@ -244,12 +315,17 @@ func storeFault(k int64) (met bool, err error) {
 // A write of the snapshot store that fails, the k-th for k = 0, 1, 2 … until a run has none: the checkpoint is repeated,
 // writes go on, nothing is lost (S3, K2).
 func TestErrorAtEveryStoreWrite(t *testing.T) {
-	for k := int64(0); ; k += stride(2) {
-		met, err := storeFault(k)
-		require.NoError(t, err, "write %d fails", k)
-		if !met {
-			t.Logf("%d writes", k)
-			return
-		}
+	for _, short := range []bool{false, true} {
+		t.Run(fmt.Sprint("short=", short), func(t *testing.T) {
+			t.Parallel()
+			for k := int64(0); ; k += stride(2) {
+				met, err := storeFault(k, short)
+				require.NoError(t, err, "write %d fails", k)
+				if !met {
+					t.Logf("%d writes", k)
+					return
+				}
+			}
+		})
 	}
 }

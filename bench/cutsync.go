@@ -25,7 +25,7 @@ func defineCutSync(fs *flag.FlagSet) func(context.Context, *env) error {
 	fs.Int64Var(&c.old, "old", 100_000, "`keys` that the replica has before")
 	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
 	fs.DurationVar(&c.limit, "limit", 5*time.Minute, "longest `time` of a sync")
-	bar := fs.Float64("bar", 1.1, "most bytes that holdfast → holdfast may send, as a multiple of an uncut sync's; 0 = no judgement")
+	bar := fs.Float64("bar", 1.1, "most bytes that holdfast → holdfast may send, as a multiple of an uncut sync's; 0 = any number")
 	return func(ctx context.Context, e *env) error {
 		percents, err := parsePercents(*at)
 		if err != nil {
@@ -34,7 +34,7 @@ func defineCutSync(fs *flag.FlagSet) func(context.Context, *env) error {
 		r := NewReport(e.out, "A full sync that is cut", e.command)
 		r.Printf("%s keys of %d bytes with %d random bytes, no load. The replica has %s keys of another history, which a client reads all the time. The link\n"+
 			"is cut once so many percent of what an uncut sync sends have gone, and can be made again at once. Bytes are counted between primary and replica, in that direction.\n"+
-			"Readers: answers with the old value; refusals (LOADING and the like); the longest time without an answer; and the same until the new data were there.\n\n",
+			"Until the new data are there, readers get: answers with the old value, refusals (LOADING and the like), at most so long no answer.\n\n",
 			millions(c.keys), keyLen, valueSize, thousands(float64(c.old)))
 		rows := [][]string{{"pair", "cut at", "time", "bytes", "times uncut", "sync_full", "partial", "old values read", "refusals", "longest without answer"}}
 		var failed error
@@ -69,14 +69,7 @@ func defineCutSync(fs *flag.FlagSet) func(context.Context, *env) error {
 						thousands(float64(f.reads.old)), thousands(float64(f.reads.refused)), millis(f.reads.longest)})
 					r.Run(fmt.Sprintf("CutSync/%s/keys=%d/cut=%s", p.key(), c.keys, strings.NewReplacer(", ", "+", " %", "").Replace(cutName(schedule))), 1,
 						Metric{f.took.Seconds(), "s"}, Metric{float64(f.bytes), "B"}, Metric{times, "x-uncut"}, Metric{float64(f.reads.refused), "refusals"})
-					if p == (pair{Holdfast, Holdfast}) && *bar > 0 {
-						if times > *bar {
-							failed = errors.Join(failed, fmt.Errorf("%s, cut at %s: %.2f times the bytes of an uncut sync, at most %.2f are allowed", p, cutName(schedule), times, *bar))
-						}
-						if f.reads.refused > 0 {
-							failed = errors.Join(failed, fmt.Errorf("%s, cut at %s: %d reads of the old data were refused", p, cutName(schedule), f.reads.refused))
-						}
-					}
+					failed = errors.Join(failed, f.judge(p, schedule, times, *bar))
 				}
 				return nil
 			})
@@ -118,6 +111,19 @@ type cutFigures struct {
 	bytes int64 // from primary to replica
 	syncs syncs
 	reads oldReads
+}
+
+// judge says what a Holdfast must not do: refuse its old data to readers as a replica, and send again what has arrived as a primary of its own
+// kind.
+func (f cutFigures) judge(p pair, schedule []int64, times, bar float64) error {
+	var err error
+	if p.replica == Holdfast && f.reads.refused > 0 {
+		err = fmt.Errorf("%s, cut at %s: %d reads of the old data were refused", p, cutName(schedule), f.reads.refused)
+	}
+	if p == (pair{Holdfast, Holdfast}) && bar > 0 && times > bar {
+		err = errors.Join(err, fmt.Errorf("%s, cut at %s: %.2f times the bytes of an uncut sync, at most %.2f are allowed", p, cutName(schedule), times, bar))
+	}
+	return err
 }
 
 // cutSync has a new replica take over the primary's data over a link that is cut.

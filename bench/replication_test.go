@@ -132,6 +132,14 @@ func TestFailoverIsJudged(t *testing.T) {
 	require.ErrorContains(t, failoverFigures{lost: 1}.judge(Holdfast, "sentinel"), "1 confirmed writes lost")
 }
 
+func TestCutSyncIsJudged(t *testing.T) {
+	ours, at := pair{Holdfast, Holdfast}, []int64{50}
+	require.NoError(t, cutFigures{}.judge(ours, at, 1.09, 1.1))
+	require.ErrorContains(t, cutFigures{}.judge(ours, at, 1.5, 1.1), "1.50 times the bytes")
+	require.NoError(t, cutFigures{}.judge(pair{Holdfast, Redis}, at, 1.5, 1.1))
+	require.ErrorContains(t, cutFigures{reads: oldReads{refused: 3}}.judge(pair{Redis, Holdfast}, at, 1.5, 1.1), "3 reads of the old data")
+}
+
 func TestReplKillIsJudged(t *testing.T) {
 	ours, p := replKillFigures{syncs: syncs{full: 1}}, pair{Holdfast, Holdfast}
 	require.NoError(t, ours.judge(p, 1))

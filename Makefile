@@ -31,11 +31,13 @@ fuzz-smoke: ## every fuzz target for a few seconds (FUZZTIME=5m for more)
 crash: ## crash before every single write, both policies (long)
 	HOLDFAST_CRASH_STRIDE=1 $(GO) test -timeout 60m -run 'Crash' ./wal ./snapshot ./server/engine
 
-kill: build ## kill -9 a loaded server 20 times, then check its data (CI)
+kill: build ## kill -9 a loaded server 20 times, with everysec 5 times, then check its data (CI)
 	./holdfast bench kill -cycles 20
+	./holdfast bench kill -cycles 5 -policy everysec -run 3s
 
-bench-kill: build ## the same 200 times
+bench-kill: build ## the same 200 times, with everysec 50 times
 	./holdfast bench kill -cycles 200
+	./holdfast bench kill -cycles 50 -policy everysec -run 3s
 
 clients: ## go-redis, python-redis, node-redis, ioredis, redis-cli and redis-benchmark against Holdfast, and against redis-server
 	cd server/servertest/clients && npm ci --no-audit --no-fund

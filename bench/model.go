@@ -226,3 +226,51 @@ func shorten(s string) string {
 	}
 	return fmt.Sprintf("%q", s)
 }
+
+// clone returns a model that shares nothing with m.
+func (m model) clone() model {
+	out := make(model, len(m))
+	for k, v := range m {
+		switch v := v.(type) {
+		case []string:
+			out[k] = slices.Clone(v)
+		case map[string]string:
+			out[k] = maps.Clone(v)
+		case map[string]int64:
+			out[k] = maps.Clone(v)
+		case string:
+			out[k] = v
+		default:
+			panic(fmt.Sprintf("bench: a model holds a %T", v))
+		}
+	}
+	return out
+}
+
+// reach applies ops until m shows what was found, and returns how many it took. found is false if none of the states does; first
+// is then how the state before all ops differs.
+func (m model) reach(actual map[string]string, ops []op) (applied int, found bool, first []string) {
+	first = m.differences(actual)
+	wrong := map[string]bool{}
+	for k := range actual {
+		if m.render(k) != actual[k] {
+			wrong[k] = true
+		}
+	}
+	for len(wrong) > 0 && applied < len(ops) {
+		o := ops[applied]
+		o.applyTo(m)
+		applied++
+		if o.shared {
+			continue
+		}
+		for _, c := range o.commands {
+			if k := c[1]; m.render(k) != actual[k] {
+				wrong[k] = true
+			} else {
+				delete(wrong, k)
+			}
+		}
+	}
+	return applied, len(wrong) == 0, first
+}

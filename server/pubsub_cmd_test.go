@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -10,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -175,10 +175,22 @@ func TestPubSubSlowReader(t *testing.T) {
 	require.True(t, dropped)
 }
 
+// wholeFS also sees what happens to the files of ReuseForWrite: Pebble reuses those of its commit log.
+type wholeFS struct{ vfs.FS }
+
+func (f wholeFS) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	bare, err := f.FS.ReuseForWrite(old, name, c)
+	if err != nil {
+		return nil, err
+	}
+	seen, err := f.OpenReadWrite(name, c)
+	return seen, errors.Join(err, bare.Close())
+}
+
 // gatedFS is a file system whose syncs wait while it is shut.
 func gatedFS(mem vfs.FS) (fs vfs.FS, shut func(), open func()) {
 	var gate atomic.Pointer[chan struct{}]
-	fs = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	fs = wholeFS{errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		switch op.Kind {
 		case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
 			if ch := gate.Load(); ch != nil {
@@ -186,9 +198,13 @@ func gatedFS(mem vfs.FS) (fs vfs.FS, shut func(), open func()) {
 			}
 		}
 		return nil
-	}))
+	}))}
 	shut = func() { ch := make(chan struct{}); gate.Store(&ch) }
-	open = func() { close(*gate.Swap(nil)) }
+	open = func() {
+		if ch := gate.Swap(nil); ch != nil {
+			close(*ch)
+		}
+	}
 	return fs, shut, open
 }
 
@@ -201,7 +217,10 @@ func TestPubSubWaitsForDisk(t *testing.T) {
 	srv, err := Start(context.Background(), Options{Config: cfg, AnyPort: true,
 		Engine: func(o *engine.Options) { o.FS, o.BallastBytes = fs, -1 }})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, srv.Close(context.Background())) }()
+	defer func() {
+		open() // where the test has failed
+		require.NoError(t, srv.Close(context.Background()))
+	}()
 	s, p, free := dial(t, srv.Addr()), dial(t, srv.Addr()), dial(t, srv.Addr())
 	s.do("SUBSCRIBE", "a")
 	require.Equal(t, ":1\r\n", p.do("PUBLISH", "a", "0"))
@@ -210,9 +229,7 @@ func TestPubSubWaitsForDisk(t *testing.T) {
 	shut()
 	// In one slice, in a transaction, and from a client that has written nothing itself.
 	p.raw("SET k 1\r\nPUBLISH a 1\r\nMULTI\r\nSET k 2\r\nPUBLISH a 2\r\nEXEC\r\n")
-	for srv.Engine().ToldOutside() == 0 {
-		free.do("PING") // until the writes are in the log
-	}
+	eventually(t, "the writes are in the log", func() bool { return srv.Engine().ToldOutside() > 0 })
 	require.Equal(t, ":1\r\n", free.do("PUBLISH", "a", "3"))
 	s.send("PING")
 	for range 100 { // each is a turn of the loop
@@ -234,12 +251,7 @@ func TestPubSubWaitsForDisk(t *testing.T) {
 
 // arrived tells how many bytes have come that have not been read, without waiting.
 func (w *wire) arrived() int {
-	require.NoError(w.t, w.c.SetReadDeadline(time.Unix(1, 0)))
-	_, err := w.r.Peek(1)
-	if err == nil {
-		return w.r.Buffered()
-	}
-	return 0
+	return w.r.Buffered() + (&testClient{t: w.t.(*testing.T), Conn: w.c}).arrived()
 }
 
 // Over connections, event loops and protocols: every subscriber has all messages in one order, each publisher's in its own, from

@@ -15,6 +15,8 @@ type Decision struct {
 	Why string
 	// Asked: the replica asked for a partial resync. One that asked for a full one is not counted as a failed partial resync.
 	Asked bool
+	// Ahead: the id is the current one, and the replica has more of its history than is here.
+	Ahead bool
 }
 
 // Decide judges PSYNC id asked by the whole lineage (W3), oldest id first. asked is 1-based, the first byte that the replica
@@ -52,6 +54,7 @@ func Decide(lineage []wal.LineageEntry, first, durable wal.Offset, id string, as
 	case asked < 1:
 		d.Why = fmt.Sprintf("Requested offset was %d, but the first one is 1", asked)
 	case d.From > end && id == current:
+		d.Ahead = true
 		d.Why = fmt.Sprintf("Replica tried to PSYNC with offset %d that is greater than the master replication offset %d", asked, int64(end))
 	case d.From > end:
 		d.Why = fmt.Sprintf("Requested offset for an earlier ID was %d, but I can reply up to %d", asked, int64(end)+1)

@@ -127,6 +127,13 @@ func (l *link) serve() error {
 			return l.resume(log, d.From, lineage[len(lineage)-1].ID)
 		}
 	}
+	if d.Ahead && p.mayCatchUp(l.addr) {
+		p.log.Info(fmt.Sprintf("Replica %s is ahead of this one, which is still catching up: it is to come back", l.addr))
+		if _, err := l.write([]byte("-" + errNoMasterLink + "\r\n")); err != nil {
+			return err
+		}
+		return errBehind
+	}
 	p.full.Add(1)
 	if d.Snapshot {
 		p.chosen.Add(1)
@@ -139,8 +146,35 @@ func (l *link) serve() error {
 	return l.sync()
 }
 
+// mayCatchUp tells whether a replica that has more of our history than we have should wait: we are a replica ourselves, and will
+// have these bytes in a moment. Not for ever: should they not come, it gets a full sync.
+func (p *Primary) mayCatchUp(addr string) bool {
+	if p.o.Following == nil || !p.o.Following() {
+		return false
+	}
+	now := p.o.Clock.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since, ok := p.mu.ahead[addr]
+	if !ok {
+		if p.mu.ahead == nil {
+			p.mu.ahead = map[string]time.Time{}
+		}
+		since = now
+		p.mu.ahead[addr] = now
+	}
+	if now.Sub(since) > p.conf.Load().Timeout {
+		delete(p.mu.ahead, addr)
+		return false
+	}
+	return true
+}
+
 // resume answers +CONTINUE and streams.
 func (l *link) resume(log *wal.Log, from wal.Offset, id string) error {
+	l.p.mu.Lock()
+	delete(l.p.mu.ahead, l.addr)
+	l.p.mu.Unlock()
 	l.p.claim(l, from)
 	r, err := log.NewReader(from)
 	if err != nil {

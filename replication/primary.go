@@ -71,6 +71,8 @@ type PrimaryOptions struct {
 	Rand     func() string // 40 random hex digits; nil: RandomID
 	Clock    Clock         // nil: SystemClock
 	Logger   hclog.Logger
+	// Following tells whether this server is a replica itself; nil: it is not.
+	Following func() bool
 	// OnAck is called after a replica has acknowledged more, without locks held. It must not block.
 	OnAck func()
 	// Slots keeps the log for named replicas; nil: nobody does.
@@ -139,7 +141,8 @@ type Primary struct {
 		paused   int
 		closed   bool
 		waiters  []*waiter
-		getack   wal.Offset // start of the newest GETACK in the stream; -1: none
+		ahead    map[string]time.Time // replicas that have more than we have, by address, and since when they were told to wait
+		getack   wal.Offset           // start of the newest GETACK in the stream; -1: none
 		lastPing time.Time
 	}
 }
@@ -198,6 +201,7 @@ var (
 	errReplaced     = errors.New("the replication id changed")
 	errSilent       = errors.New("timeout")
 	errSnapshotSent = errors.New("snapshot sent")
+	errBehind       = errors.New("it is ahead")
 	errPeerClosed   = errors.New("connection closed by peer")
 )
 

@@ -80,7 +80,7 @@ var differences = []struct {
 	{"More than Redis 7.0.15", []difference{
 		{"`ZRANK`, `ZREVRANK`", "WITHSCORE, as in Redis 7.2.", ""},
 		{"`CLIENT SETINFO`, `CLIENT NO-TOUCH`, `CLIENT KILL … MAXAGE`", "As in later versions.", ""},
-		{"`HOLDFAST`, `DEBUG CHECKPOINT`, `DEBUG UNLOAD`, INFO's section `holdfast`", "Our own.", ""},
+		{"`HOLDFAST`, `DEBUG CHECKPOINT`, `DEBUG PLANT`, `DEBUG UNLOAD`, INFO's section `holdfast`", "Our own.", ""},
 	}},
 }
 

@@ -65,6 +65,12 @@ func (s *session) cmdDebug(args [][]byte) {
 		w.OK()
 	case sub == "unload" && len(args) == 2:
 		s.withLock(func() { w.Int(int64(s.eng.UnloadAllLocked())) })
+	case sub == "plant" && len(args) > 2:
+		if err := s.eng.Plant(s.cl.DB, args[2:]); err != nil {
+			w.Error("ERR " + oneLine(err.Error()))
+			return
+		}
+		w.OK()
 	case sub == "jmap" && len(args) == 2:
 		w.OK()
 	default:

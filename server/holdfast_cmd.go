@@ -5,10 +5,15 @@ package server
 
 // holdfastSubcommands maps the name of each subcommand to what runs it.
 var holdfastSubcommands = map[string]sessionHandler{
+	"digest":        plain(waits, (*session).cmdDigest),
 	"help":          plain(anywhere, (*session).cmdHelp),
+	"keys":          plain(waits, (*session).cmdDigestKeys),
 	"log":           plain(waits, (*session).cmdHoldfastLog),
+	"mark":          plain(waits, (*session).cmdMark),
+	"marked":        plain(waits, (*session).cmdMarked),
 	"psync-explain": plain(waits, (*session).cmdPsyncExplain),
 	"slots":         plain(waits, (*session).cmdHoldfastSlots),
+	"unmark":        plain(waits, (*session).cmdUnmark),
 }
 
 // addHoldfast adds them under their full names.

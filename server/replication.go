@@ -123,7 +123,7 @@ func (s *Server) newReplication(log hclog.Logger) {
 	r.log = log.Named("repl")
 	r.failover.init()
 	r.primary = replication.NewPrimary(replication.PrimaryOptions{
-		Source: replSource{s}, NewSpool: replication.NewFileSpool(s.cfg.Text("dir")), Logger: r.log, OnAck: s.onAck,
+		Source: replSource{s}, NewSpool: replication.NewFileSpool(s.cfg.Text("dir")), Logger: r.log, OnAck: s.onAck, Following: func() bool { return r.following.Load() != nil },
 		Slots: replSlots{s}, SnapshotSize: s.eng.SnapshotSize,
 		Config: s.primaryConfig(),
 	})

@@ -15,7 +15,7 @@ type verb struct {
 }
 
 func verbs() []verb {
-	return []verb{serveVerb, checkVerb, logVerb, benchVerb, versionVerb, {
+	return []verb{serveVerb, checkVerb, verifyVerb, logVerb, benchVerb, versionVerb, {
 		name: "help", usage: "help", help: "print this text",
 		run: func(_ []string, stdout, _ io.Writer) int { usage(stdout); return 0 },
 	}}

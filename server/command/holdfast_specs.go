@@ -10,16 +10,44 @@ var holdfastSpecs = []Spec{
 		Summary: "A container for commands about this server's log and its replicas.",
 		Subcommands: []Spec{
 			{
+				Name: "digest", Arity: 6,
+				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
+				Summary: "Returns digests of the parts of a range of keys at a mark.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
 				Name: "help", Arity: 2,
 				Flags: FlagLoading | FlagStale, ACL: CatSlow,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
 				Summary: "Describes the subcommands.",
 			},
 			{
+				Name: "keys", Arity: 7,
+				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
+				Summary: "Describes the keys of a range at a mark.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
 				Name: "log", Arity: -2,
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(log N)",
 				Summary: "Tells how far the log reaches, since when, and what keeps it.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
+				Name: "mark", Arity: 2,
+				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
+				Summary: "Puts a mark into the stream, at which this server and its replicas can be compared.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
+				Name: "marked", Arity: 4,
+				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
+				Summary: "Waits for a mark and tells where it stands.",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -34,6 +62,13 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
 				Summary: "Lists, creates and drops the slots that keep the log for named replicas.",
+				Tips:    []string{"nondeterministic_output"},
+			},
+			{
+				Name: "unmark", Arity: 3,
+				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
+				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
+				Summary: "Drops a mark.",
 				Tips:    []string{"nondeterministic_output"},
 			},
 		},

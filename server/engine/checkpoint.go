@@ -128,7 +128,9 @@ func (e *Engine) LastCheckpoint() CheckpointInfo {
 }
 
 // Checkpoint brings the store to the present end of the log. One that runs already is waited for first.
-func (e *Engine) Checkpoint(ctx context.Context) error { return e.checkpoint(ctx, 0) }
+func (e *Engine) Checkpoint(ctx context.Context) error {
+	return e.checkpoint(ctx, 0, &checkpointPass{e: e})
+}
 
 // PlanCheckpoint announces a checkpoint: LastCheckpoint says from now on that one runs. take takes it as Checkpoint does, and
 // is called once.
@@ -136,11 +138,11 @@ func (e *Engine) PlanCheckpoint() (take func(context.Context) error) {
 	e.check.mu.Lock()
 	e.check.mu.plan++
 	e.check.mu.Unlock()
-	return func(ctx context.Context) error { return e.checkpoint(ctx, 1) }
+	return func(ctx context.Context) error { return e.checkpoint(ctx, 1, &checkpointPass{e: e}) }
 }
 
 // checkpoint takes a checkpoint, planned being 1 if it was announced.
-func (e *Engine) checkpoint(ctx context.Context, planned int) error {
+func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass) error {
 	c := &e.check
 	c.one.Lock()
 	defer c.one.Unlock()
@@ -150,8 +152,10 @@ func (e *Engine) checkpoint(ctx context.Context, planned int) error {
 	c.mu.info.Running = true
 	c.mu.Unlock()
 
-	p := &checkpointPass{e: e}
 	err := p.run(ctx)
+	if err == nil && p.after != nil {
+		err = p.after()
+	}
 
 	c.mu.Lock()
 	i := &c.mu.info
@@ -185,6 +189,12 @@ type checkpointPass struct {
 	rows    int64
 	bytes   int64
 	frozen  keyspace.FreezeStats
+
+	// For marks (mark.go), each may be nil. before runs under the executor lock just before the hand-over, handed when it is done;
+	// after, once the store stands at C and before any other checkpoint.
+	before func()
+	handed func()
+	after  func() error
 }
 
 // locked runs fn under the executor lock and keeps the longest hold.
@@ -216,6 +226,9 @@ func (p *checkpointPass) run(ctx context.Context) error {
 	var h *keyspace.Handover
 	var selected int
 	p.locked("hand-over", func() {
+		if p.before != nil {
+			p.before()
+		}
 		e.commit()
 		if e.logEnd == e.store.Meta().C && !e.ks.AnyDirty() {
 			return
@@ -228,6 +241,9 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		default:
 		}
 	})
+	if p.handed != nil {
+		p.handed()
+	}
 	if h == nil {
 		p.at = e.store.Meta().C
 		return nil // nothing has changed

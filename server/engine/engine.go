@@ -119,6 +119,7 @@ type Engine struct {
 	streamMu sync.Mutex
 	replica  atomic.Bool // changed under streamMu and mu
 	pins     pinSet
+	marks    markSet // mark.go
 	slots    slotSet
 	loading  atomic.Bool // a Loader is open
 
@@ -466,6 +467,7 @@ func (e *Engine) Abandon() error {
 func (e *Engine) release() error {
 	e.stop()
 	e.wg.Wait()
+	e.marks.drop()
 	return errors.Join(e.log.Close(), e.store.Close(), e.lock.Close())
 }
 

@@ -62,6 +62,7 @@ func (e *Engine) Tick(ctx context.Context) {
 	e.unloadCycle(ctx)
 	e.disk.look()
 	e.keepSlots()
+	e.marks.expire(e.now())
 	if e.limits.CheckpointInterval.Load() > 0 {
 		e.mu.Lock()
 		dirty, _ := e.ks.Dirty()

@@ -47,7 +47,14 @@ func (e *Engine) told(end wal.Offset) wal.Offset {
 
 // note keeps a message of the stream until its record has been applied. REQUIRES: spec knows the command.
 func (r *Replayer) note(args [][]byte) {
-	if !r.live || r.e.opts.OnPublish == nil {
+	if !r.live {
+		return
+	}
+	if token, ok := markToken(args); ok {
+		r.mark = token
+		return
+	}
+	if r.e.opts.OnPublish == nil {
 		return
 	}
 	switch r.e.table.Lookup(args[0]).Name {

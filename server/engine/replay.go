@@ -86,6 +86,7 @@ type Replayer struct {
 	args [][]byte
 
 	messages []Message // of the record that is being applied, see publish.go
+	mark     string    // token of the mark that the newest record is, see mark.go
 }
 
 // ReplayError says which record could not be applied.

@@ -56,6 +56,10 @@ func (e *Engine) ApplyStream(ctx context.Context, data []byte) (n int, err error
 		if errors.As(err, &broken) {
 			return n, e.undoPartial(ctx, broken)
 		}
+		if r.mark != "" {
+			e.markHere(r.mark)
+			r.mark = ""
+		}
 		if err != nil || !more {
 			return n, err
 		}
@@ -126,7 +130,7 @@ func (r *Replayer) window(ctx context.Context, data []byte, size int) (n int, mo
 		}
 		took, more, err := r.hold(data[n:], size-n)
 		n += took
-		if err != nil || !more {
+		if err != nil || !more || r.mark != "" {
 			return n, more, err
 		}
 		if r.e.opts.between != nil {
@@ -152,7 +156,7 @@ func (r *Replayer) hold(data []byte, size int) (n int, more bool, err error) {
 		if took == 0 {
 			return n, false, nil
 		}
-		if i%streamLook == 0 && time.Since(start) >= streamHold || e.opts.batch > 0 && i >= e.opts.batch {
+		if r.mark != "" || i%streamLook == 0 && time.Since(start) >= streamHold || e.opts.batch > 0 && i >= e.opts.batch {
 			break
 		}
 	}

@@ -60,6 +60,7 @@ func (e *Engine) switchTo(ctx context.Context, m switchMark) (begun bool, err er
 	if err != nil {
 		return false, err
 	}
+	e.marks.drop()
 	if err := e.rows.gate.bar(ctx); err != nil {
 		e.rows.gate.unbar()
 		return false, err

@@ -3,6 +3,7 @@ package keyspace
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/holdfast-db/holdfast/snapshot/rdb"
 )
@@ -53,4 +54,38 @@ func AppendRowElements(dst []byte, t Type, sub, val []byte) (out []byte, n int, 
 		return dst, n, nil
 	}
 	return bad()
+}
+
+// VisitRowElements feeds what one element row of a big collection holds to sink, between whose Begin and End the rows are, and
+// returns how many elements that is.
+func VisitRowElements(t Type, sub, val []byte, sink rdb.Sink) (n int, err error) {
+	bad := fmt.Errorf("%w: element of a %s", errRow, t)
+	switch t {
+	case TypeHash:
+		return 1, sink.Field(sub, val)
+	case TypeSet:
+		if len(val) != 0 {
+			return 0, bad
+		}
+		return 1, sink.Element(sub)
+	case TypeZSet:
+		if len(val) != scoreLen {
+			return 0, bad
+		}
+		return 1, sink.Member(sub, math.Float64frombits(binary.BigEndian.Uint64(val)))
+	case TypeList:
+		n, ok := countEntries(val)
+		if !ok || len(sub) != 8 {
+			return 0, bad
+		}
+		for off := 0; off < len(val); {
+			var e []byte
+			e, off = entryAt(val, off)
+			if err := sink.Element(e); err != nil {
+				return 0, err
+			}
+		}
+		return n, nil
+	}
+	return 0, bad
 }

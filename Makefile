@@ -2,7 +2,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak replication soak clean
+.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak bench-replication replication soak clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ soak: build ## a primary and three replicas under load for 10 minutes, with kill
 
 bench: build ## all measurements, each into docs/bench (about an hour)
 	set -e; for b in redis restart cold memory write-amp checkpoint; do ./holdfast bench $$b; done
+
+bench-replication: build ## all measurements of replication, each into docs/bench (hours: 5 GB outages, replicas stopped for minutes)
+	./holdfast bench outage -bytes 1g,5g
+	set -e; for b in sync cutsync slowreplica replkill failover; do ./holdfast bench $$b; done
 
 clean: ## remove what was built
 	rm -f holdfast

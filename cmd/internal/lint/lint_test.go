@@ -22,7 +22,7 @@ const module = "github.com/holdfast-db/holdfast/"
 var layers = [][]string{
 	{"wal", "snapshot/rdb", "server/reply", "server/pubsub"},
 	{"snapshot/digest", "server/keyspace"},
-	{"snapshot", "replication", "server/command"},
+	{"snapshot", "replication", "server/command", "server/verify"},
 	{"server/engine"},
 	{"server"},
 }
@@ -35,6 +35,7 @@ var homes = map[string]string{
 	"server/reply":   "server/reply is a leaf; what needs the keyspace belongs to server/command",
 	"server/pubsub":  "server/pubsub is a leaf; what needs sessions or the wire belongs to server",
 	"server/command": "handlers are pure; what needs a disk, a clock or a log belongs to server/engine, what needs a connection to server",
+	"server/verify":  "server/verify is a client; what needs the data of this process belongs to server/engine",
 	"server/engine":  "the engine has no network; what needs a session belongs to server",
 	"server":         "what needs several servers belongs to server/servertest, bench or cmd",
 }

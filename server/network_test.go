@@ -64,6 +64,10 @@ func (h *scriptHandler) OnData(c *Conn) bool {
 			n, _ := parseLength(args[1])
 			c.Out().OK()
 			c.Hold(n)
+		case "ASYNC": // what comes from outside takes its place behind what has been written
+			n, _ := parseLength(args[1])
+			c.WriteAsyncAfter([]byte("+async\r\n"), n)
+			c.TakeAsync()
 		case "WAIT", "SLOW", "STEP":
 			h.cmd = args
 			return true
@@ -322,6 +326,14 @@ func TestNetworkAsyncGate(t *testing.T) {
 	require.Zero(t, c.arrived(), "left early (A1)")
 	n.SetDurable(12)
 	c.expect("+third\r\n")
+	c.send("PING\r\nASYNC 14\r\nPING\r\nASYNC 0\r\n")
+	turn()
+	n.SetDurable(13)
+	turn()
+	turn()
+	require.Zero(t, c.arrived(), "left early (A1)")
+	n.SetDurable(14)
+	c.expect("+PONG\r\n+async\r\n+PONG\r\n+async\r\n")
 }
 
 func TestNetworkOutputLimit(t *testing.T) {

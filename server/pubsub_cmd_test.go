@@ -221,8 +221,9 @@ func TestPubSubWaitsForDisk(t *testing.T) {
 		open() // where the test has failed
 		require.NoError(t, srv.Close(context.Background()))
 	}()
-	s, p, free := dial(t, srv.Addr()), dial(t, srv.Addr()), dial(t, srv.Addr())
+	s, other, p, free := dial(t, srv.Addr()), dial(t, srv.Addr()), dial(t, srv.Addr()), dial(t, srv.Addr())
 	s.do("SUBSCRIBE", "a")
+	other.do("SUBSCRIBE", "b")
 	require.Equal(t, ":1\r\n", p.do("PUBLISH", "a", "0"))
 	require.Equal(t, resp(2, "message", "a", "0"), s.read())
 
@@ -231,13 +232,16 @@ func TestPubSubWaitsForDisk(t *testing.T) {
 	p.raw("SET k 1\r\nPUBLISH a 1\r\nMULTI\r\nSET k 2\r\nPUBLISH a 2\r\nEXEC\r\n")
 	eventually(t, "the writes are in the log", func() bool { return srv.Engine().ToldOutside() > 0 })
 	require.Equal(t, ":1\r\n", free.do("PUBLISH", "a", "3"))
+	require.Equal(t, ":1\r\n", free.do("PUBLISH", "b", "4"))
 	s.send("PING")
 	for range 100 { // each is a turn of the loop
 		require.Equal(t, "+PONG\r\n", free.do("PING"))
 	}
 	require.Zero(t, s.arrived(), "a message came before what was written before it is durable (A1)")
+	require.Zero(t, other.arrived(), "a message came before what was written before it is durable (A1)")
 	require.Zero(t, p.arrived())
 	open()
+	require.Equal(t, resp(2, "message", "b", "4"), other.read())
 	require.Equal(t, []string{resp(2, "message", "a", "1"), resp(2, "message", "a", "2"), resp(2, "message", "a", "3"), resp(2, "pong", "")}, s.readAll(4))
 	require.Equal(t, []string{"+OK\r\n", ":1\r\n", "+OK\r\n", "+QUEUED\r\n", "+QUEUED\r\n", "*2\r\n+OK\r\n:1\r\n"}, p.readAll(6))
 

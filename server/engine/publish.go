@@ -14,9 +14,10 @@ type Message struct {
 }
 
 // AppendMessage puts a PUBLISH into the stream, into the record of the transaction that runs, if one does. On a replica it does
-// nothing: the stream is its primary's (R1). REQUIRES: the lock.
+// nothing: the stream is its primary's (R1). Where the disk refuses writes it does nothing either: replicas then miss the message,
+// as they would have without a link. REQUIRES: the lock.
 func (e *Engine) AppendMessage(args ...[]byte) {
-	if e.replica.Load() {
+	if e.replica.Load() || e.refuse.Load() != nil {
 		return
 	}
 	if e.inTxn {

@@ -94,6 +94,16 @@ func TestPublishInStream(t *testing.T) {
 	r.Unlock()
 	require.Equal(t, end, r.log.End())
 
+	// Nor does anybody while the disk refuses writes.
+	end = p.log.End()
+	refused := "MISCONF"
+	p.refuseWrites(&refused)
+	p.Lock()
+	p.AppendMessage(args("PUBLISH", "a", "refused")...)
+	p.Unlock()
+	require.Equal(t, end, p.log.End())
+	p.refuseWrites(nil)
+
 	want := digestOf(r)
 	require.NoError(t, r.Abandon())
 	l.got = nil

@@ -43,16 +43,7 @@ clients: ## go-redis, python-redis, node-redis, ioredis, redis-cli and redis-ben
 	cd server/servertest/clients && npm ci --no-audit --no-fund
 	HOLDFAST_CLIENTS=1 $(GO) test -count=1 -run 'TestClients' ./server/servertest
 
-bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replication in small sizes (CI)
-	./holdfast bench outage -servers holdfast -bytes 16m -warm 16m -rounds 1 -keys 20000 -t 500ms -rate 1000 -o ""
-	./holdfast bench sync -pairs holdfast:holdfast,holdfast:redis,redis:holdfast -rounds 1 -keys 50000 -t 500ms -c 8 -o ""
-	./holdfast bench cutsync -pairs holdfast:holdfast,holdfast:redis -keys 100000 -old 2000 -bar 0 -o ""
-	./holdfast bench slowreplica -pairs holdfast:holdfast,holdfast:redis -keys 20000 -t 3s -for 3s -bar 64m -o ""
-	./holdfast bench replkill -pairs holdfast:holdfast -cycles 5 -run 500ms -o ""
-	./holdfast bench failover -servers holdfast -rounds 1 -t 1s -o ""
-	./holdfast bench soak -servers holdfast -duration 20s -o ""
-
-soak: build ## one measurement, into docs/bench
+bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak: build ## one measurement, into docs/bench
 	./holdfast bench $(@:bench-%=%) $(FLAGS)
 
 replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replication in small sizes (CI)

@@ -173,7 +173,7 @@ func (e *env) cutSync(ctx context.Context, fl *fleet, c cutRun, p pair, primary 
 		return f, err
 	}
 	f.syncs = now.minus(counted)
-	return f, sameData(primary, replica)
+	return f, sameData(ctx, primary, replica)
 }
 
 // oldKey is a key of the replica's own history; no other key of the benchmark looks like it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -340,8 +341,8 @@ func awaitEqual(ctx context.Context, primary *node, limit time.Duration, replica
 	return nil
 }
 
-// sameData holds that servers have the same data. REQUIRES: nobody writes, and their offsets are equal.
-func sameData(nodes ...*node) error {
+// sameData holds that servers have the same data, as Redis's digest and as ours finds. REQUIRES: nobody writes, and their offsets are equal.
+func sameData(ctx context.Context, nodes ...*node) error {
 	sums := make([]string, len(nodes))
 	for i, n := range nodes {
 		r, err := n.do("DEBUG", "DIGEST")
@@ -354,6 +355,28 @@ func sameData(nodes ...*node) error {
 		if sums[i] != sums[0] {
 			return fmt.Errorf("the data differ: DEBUG DIGEST of %s is %s, of %s %s", nodes[0].name, sums[0], n.name, sums[i])
 		}
+	}
+	return verify(ctx, nodes...)
+}
+
+// verify has `holdfast verify` compare servers, at one offset, while writes may go on. Without a Holdfast among them there is nothing to
+// do it with.
+func verify(ctx context.Context, nodes ...*node) error {
+	i := slices.IndexFunc(nodes, func(n *node) bool { return n.spec.Kind == Holdfast })
+	if i < 0 {
+		return nil
+	}
+	bin, _, err := commandLine(nodes[i].spec)
+	if err != nil {
+		return err
+	}
+	args := []string{"verify"}
+	for _, n := range nodes {
+		args = append(args, n.Addr)
+	}
+	out, err := exec.CommandContext(ctx, bin, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("holdfast %s: %w: %s", strings.Join(args, " "), err, out)
 	}
 	return nil
 }

@@ -70,5 +70,5 @@ func (g *group) awaitSame(ctx context.Context, limit time.Duration) error {
 	if err := awaitEqual(ctx, g.primary, limit, g.others(g.primary)...); err != nil {
 		return err
 	}
-	return sameData(g.nodes...)
+	return sameData(ctx, g.nodes...)
 }

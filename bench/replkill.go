@@ -32,7 +32,7 @@ func defineReplKill(fs *flag.FlagSet) func(context.Context, *env) error {
 		r := NewReport(e.out, "Kills of primary and replica", e.command)
 		r.Printf("Seed %d. %d connections write with pipelines of %d, appendfsync always on both. Primary and replica are killed in turn (SIGKILL), %d times each, after up to %v of\n"+
 			"load, and started again on their directories and ports. After each kill of the primary every key must have what was last acknowledged, or what was sent after\n"+
-			"that; at the end both must have the same data (DEBUG DIGEST). A Redis replica is told again whom to follow, a Holdfast knows.\n\n",
+			"that; at the end both must have the same data (between Holdfasts holdfast verify under load; DEBUG DIGEST). A Redis replica is told again whom to follow, a Holdfast knows.\n\n",
 			e.seed, c.writers, c.depth, c.cycles, c.maxRun)
 		rows := [][]string{{"pair", "kills", "writes acknowledged", "lost", "sync_full", "partial", "in sync again, primary killed", "replica killed"}}
 		var failed error
@@ -109,6 +109,11 @@ func (e *env) replKill(ctx context.Context, c replKillRun, p pair) (f replKillFi
 				fmt.Fprintf(e.out, "%s: %d kills, %d writes acknowledged, %d lost, %s before this life of the primary\n", p, n, ledger.Cut().acked, f.lost, f.syncs)
 			}
 		}
+		if p == (pair{Holdfast, Holdfast}) {
+			if err := verify(ctx, primary, replica); err != nil {
+				return fmt.Errorf("under load: %w", err)
+			}
+		}
 		if err := ledger.Stop(); err != nil {
 			return err
 		}
@@ -124,7 +129,7 @@ func (e *env) replKill(ctx context.Context, c replKillRun, p pair) (f replKillFi
 			return err
 		}
 		f.acked = ledger.Cut().acked
-		return sameData(primary, replica)
+		return sameData(ctx, primary, replica)
 	})
 	return f, err
 }

@@ -183,7 +183,7 @@ func (e *env) slowReplica(ctx context.Context, c slowRun, p pair, way string) (f
 		}
 		f.syncs = now.minus(counted)
 		f.before, f.meanwhile = before.PerSecond(), meanwhile.PerSecond()
-		return sameData(primary, replica)
+		return sameData(ctx, primary, replica)
 	})
 	return f, err
 }

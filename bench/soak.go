@@ -38,7 +38,7 @@ func defineSoak(fs *flag.FlagSet) func(context.Context, *env) error {
 		r := NewReport(e.out, "Soak", e.command)
 		r.Printf("Seed %d. A primary and three replicas, appendfsync always, links through proxies. %d connections write with pipelines of %d SETs and WAIT 1. Meanwhile, at random:\n"+
 			"kill -9, SIGTERM and SIGSTOP of any, links cut and blocked, replicas put behind other replicas, promotions by FAILOVER and after kill -9 of the\n"+
-			"primary. %d of the replicas are redis-servers, which are not promoted. At the end all must have the same data (DEBUG DIGEST), what WAIT confirmed must be there, and sync_full count the first syncs and those\n"+
+			"primary. %d of the replicas are redis-servers, which are not promoted. At the end all must have the same data (holdfast verify under load, and DEBUG DIGEST), what WAIT confirmed must be there, and sync_full count the first syncs and those\n"+
 			"of killed primaries that had logged more than the promoted replica had got, and of redis-servers that were ended: they forget their place.\n\n",
 			e.seed, c.writers, c.depth, c.stock)
 		var failed error
@@ -164,6 +164,11 @@ func (s *soak) all(ctx context.Context, fl *fleet) (err error) {
 	}
 	if err := s.checkLedger(ctx, nil); err != nil {
 		return err
+	}
+	if s.kind == Holdfast && s.run.stock == 0 {
+		if err := verify(ctx, s.nodes...); err != nil {
+			return fmt.Errorf("under load: %w", err)
+		}
 	}
 	if err := s.ledger.Stop(); err != nil {
 		return err

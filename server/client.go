@@ -280,7 +280,7 @@ func (s *session) cmdClientReply(args [][]byte) {
 	w := s.conn.Out()
 	switch strings.ToLower(string(args[2])) {
 	case "on":
-		s.reply = replyMode{}
+		s.reply.off, s.reply.skipThis = false, false // after a SKIP in the same transaction the next command is skipped all the same
 		w.OK()
 	case "off":
 		if !s.reply.off {

@@ -148,7 +148,7 @@ func (s *session) cmdReset(_ [][]byte) {
 	s.setDB(0)
 	s.setProto(2)
 	s.resetAuth()
-	s.reply = replyMode{}
+	s.reply.off, s.reply.skipNext = false, false // a SKIP before it still applies to its own reply
 	s.stopMonitor()
 	if s.track.on {
 		s.withLock(func() { s.srv.tracker.disable(s) })

@@ -72,7 +72,9 @@ func TestVerify(t *testing.T) {
 	report, status := runVerify(t, c, r)
 	require.Equal(t, 0, status, "the primary need not be named: %+v", report)
 
-	plant := func(args ...string) { require.Equal(t, "+OK\r\n", r.do(append([]string{"DEBUG", "PLANT"}, args...)...)) }
+	plant := func(args ...string) {
+		require.Equal(t, "+OK\r\n", r.do(append([]string{"DEBUG", "PLANT"}, args...)...))
+	}
 	plant("DEL", "string:a3")
 	plant("SET", "planted", "x")
 	plant("HSET", "hash:a4", "f", "other")

@@ -153,18 +153,23 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 	c.mu.Unlock()
 
 	err := p.run(ctx)
+	var afterErr error
 	if err == nil && p.after != nil {
-		err = p.after()
+		afterErr = p.after()
 	}
 
 	c.mu.Lock()
 	i := &c.mu.info
-	i.Running, i.Err, i.MaxHold, i.MaxStep = false, err, p.maxHold, p.maxStep
-	if err == nil {
+	i.Running = false
+	switch {
+	case p.refused: // nothing was tried
+	case err == nil:
+		i.Err, i.MaxHold, i.MaxStep = nil, p.maxHold, p.maxStep
 		i.Offset, i.End, i.Took = p.at, e.now(), e.now().Sub(start)
 		i.Objects, i.Rows, i.Bytes, i.Frozen = p.objects, p.rows, p.bytes, p.frozen
 		i.Count++
-	} else {
+	default:
+		i.Err, i.MaxHold, i.MaxStep = err, p.maxHold, p.maxStep
 		i.Failed++
 	}
 	close(c.mu.room)
@@ -176,7 +181,7 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 	if err := e.retain(p.at); err != nil {
 		e.logger.Warn("trimming the log failed", "error", err)
 	}
-	return nil
+	return afterErr
 }
 
 // checkpointPass is one checkpoint under way.
@@ -190,11 +195,12 @@ type checkpointPass struct {
 	bytes   int64
 	frozen  keyspace.FreezeStats
 
-	// For marks (mark.go), each may be nil. before runs under the executor lock just before the hand-over, handed when it is done;
-	// after, once the store stands at C and before any other checkpoint.
-	before func()
-	handed func()
-	after  func() error
+	// For marks (mark.go), each may be nil. before runs under the executor lock just before the hand-over, and an error of it means
+	// that there is no checkpoint; handed when it is done; after, once the store stands at C and before any other checkpoint.
+	before  func() error
+	handed  func()
+	after   func() error
+	refused bool // by before
 }
 
 // locked runs fn under the executor lock and keeps the longest hold.
@@ -225,9 +231,12 @@ func (p *checkpointPass) run(ctx context.Context) error {
 	e := p.e
 	var h *keyspace.Handover
 	var selected int
+	var refusal error
 	p.locked("hand-over", func() {
 		if p.before != nil {
-			p.before()
+			if refusal = p.before(); refusal != nil {
+				return
+			}
 		}
 		e.commit()
 		if e.logEnd == e.store.Meta().C && !e.ks.AnyDirty() {
@@ -243,6 +252,10 @@ func (p *checkpointPass) run(ctx context.Context) error {
 	})
 	if p.handed != nil {
 		p.handed()
+	}
+	if refusal != nil {
+		p.refused = true
+		return refusal
 	}
 	if h == nil {
 		p.at = e.store.Meta().C

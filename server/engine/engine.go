@@ -467,7 +467,7 @@ func (e *Engine) Abandon() error {
 func (e *Engine) release() error {
 	e.stop()
 	e.wg.Wait()
-	e.marks.drop()
+	e.marks.end()
 	return errors.Join(e.log.Close(), e.store.Close(), e.lock.Close())
 }
 

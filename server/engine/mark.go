@@ -21,11 +21,18 @@ import (
 const markPrefix = "holdfast-mark:"
 
 // markTime is for how long a mark is kept that nobody asks for, and marksKept how many there are at most: a view keeps tables
-// on disk that compactions have replaced.
+// on disk that compactions have replaced. All servers of a chain keep all its marks, so there must be room for those of a few
+// replicas that check themselves, and of a person.
 const (
 	markTime  = time.Minute
-	marksKept = 2
+	marksKept = 8
 )
+
+// ErrMarkReplica says that a mark is asked of a replica, whose stream is its primary's (R1).
+var ErrMarkReplica = errors.New("a replica makes no marks, its primary does")
+
+// errMarkPassed says that the stream has gone on before the data could be handed over.
+var errMarkPassed = errors.New("the stream has passed the mark")
 
 // ErrNoMark says that there is no such mark: never made, not arrived yet, or not asked for too long.
 var ErrNoMark = errors.New("no such mark")
@@ -61,7 +68,8 @@ type mark struct {
 type markSet struct {
 	mu     sync.Mutex
 	all    []*mark
-	change chan struct{} // closed when a mark has come
+	open   sync.WaitGroup // views that are not closed yet
+	change chan struct{}  // closed when a mark has come
 }
 
 // markToken tells whether a record is a mark.
@@ -75,11 +83,19 @@ func markToken(args [][]byte) (token string, ok bool) {
 // Mark puts a mark into the stream and waits until its view is there. Primary only.
 func (e *Engine) Mark(ctx context.Context) (token string, off wal.Offset, err error) {
 	if e.replica.Load() {
-		return "", 0, errors.New("a replica makes no marks, its primary does")
+		return "", 0, ErrMarkReplica
 	}
 	m := e.marks.add(e.newID()[:16], e.now())
-	if err := e.takeMark(ctx, m, func() {
+	if err := e.takeMark(ctx, m, func() error {
+		// Asked again under the lock: the wait for a checkpoint may have been long enough for a REPLICAOF (R1).
+		if e.replica.Load() {
+			return ErrMarkReplica
+		}
+		if msg := e.refuse.Load(); msg != nil {
+			return errors.New(*msg)
+		}
 		e.buf = wal.AppendCommand(e.buf, []byte("PING"), []byte(markPrefix+m.token))
+		return nil
 	}, nil); err != nil {
 		return "", 0, err
 	}
@@ -87,29 +103,45 @@ func (e *Engine) Mark(ctx context.Context) (token string, off wal.Offset, err er
 }
 
 // markHere makes the mark that the newest record of the stream is. It returns when the data are handed over: what follows in the
-// stream is not in the view. REQUIRES: streamMu.
-func (e *Engine) markHere(token string) {
+// stream is not in the view. A checkpoint that runs is waited for first; if ctx ends meanwhile there is no mark, should the stream
+// go on. REQUIRES: streamMu.
+func (e *Engine) markHere(ctx context.Context, token string) {
 	m := e.marks.add(token, e.now())
+	e.mu.Lock()
+	at := e.EndLocked()
+	e.mu.Unlock()
+	before := func() error {
+		if e.EndLocked() != at {
+			return errMarkPassed
+		}
+		return nil
+	}
 	handed := make(chan struct{})
 	var once sync.Once
 	done := func() { once.Do(func() { close(handed) }) }
 	e.wg.Go(func() {
 		defer done()
-		if err := e.takeMark(e.background, m, nil, done); err != nil && e.background.Err() == nil {
+		if err := e.takeMark(e.background, m, before, done); err != nil && e.background.Err() == nil {
 			e.logger.Warn("a mark of the primary's could not be taken", "error", err)
 		}
 	})
-	<-handed
+	select {
+	case <-handed:
+	case <-ctx.Done():
+	}
 }
 
 // takeMark takes the checkpoint of a mark.
-func (e *Engine) takeMark(ctx context.Context, m *mark, before, handed func()) error {
+func (e *Engine) takeMark(ctx context.Context, m *mark, before func() error, handed func()) error {
 	pass := &checkpointPass{e: e, before: before, handed: handed}
 	pass.after = func() (err error) {
 		m.id = e.ReplID()
 		if m.view, err = e.rows.gate.view(); err == nil && m.view.Meta().C != pass.at {
 			err = errors.Join(fmt.Errorf("the store stands at %d, not at %d", m.view.Meta().C, pass.at), m.view.Close())
 			m.view = nil
+		}
+		if m.view != nil {
+			e.marks.open.Add(1)
 		}
 		return err
 	}
@@ -225,7 +257,7 @@ func (s *markSet) leave(m *mark) {
 	last := m.dropped && m.users == 0
 	s.mu.Unlock()
 	if last {
-		m.close()
+		s.close(m)
 	}
 }
 
@@ -247,15 +279,16 @@ func (s *markSet) remove(m *mark) {
 	s.mu.Unlock()
 	m.cancel()
 	if free {
-		m.close()
+		s.close(m)
 	}
 }
 
 // close releases the view, once it is there.
-func (m *mark) close() {
+func (s *markSet) close(m *mark) {
 	free := func() {
 		if m.view != nil {
 			_ = m.view.Close() // only read
+			s.open.Done()
 		}
 	}
 	select {
@@ -289,6 +322,12 @@ func (s *markSet) drop() {
 	for _, m := range all {
 		s.remove(m)
 	}
+}
+
+// end drops all marks and waits until nobody reads one. REQUIRES: no more are made.
+func (s *markSet) end() {
+	s.drop()
+	s.open.Wait()
 }
 
 // Plant runs a write command here and nowhere else: it enters neither the log nor any replica. It is for trying out what finds such

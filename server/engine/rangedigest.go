@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/holdfast-db/holdfast/server/keyspace"
-	"github.com/holdfast-db/holdfast/snapshot"
 	"github.com/holdfast-db/holdfast/snapshot/digest"
 	"github.com/holdfast-db/holdfast/snapshot/rdb"
 )
@@ -65,7 +64,7 @@ func (v *MarkView) Digests(ctx context.Context, db int, prefix []byte, depth int
 			out = append(out, RangeDigest{Part: part})
 		}
 		h.Reset(db, key, row.ExpireAt)
-		if err := feedRow(v.view, phys, row, &h); err != nil {
+		if err := v.feedRow(ctx, phys, row, &h); err != nil {
 			return false, fmt.Errorf("key %q: %w", key, err)
 		}
 		d := &out[len(out)-1]
@@ -87,7 +86,7 @@ func (v *MarkView) Keys(ctx context.Context, db int, prefix, after []byte, count
 			return false, nil
 		}
 		h.Reset(db, key, 0)
-		if err := feedRow(v.view, phys, row, &h); err != nil {
+		if err := v.feedRow(ctx, phys, row, &h); err != nil {
 			return false, fmt.Errorf("key %q: %w", key, err)
 		}
 		keys = append(keys, KeyDigest{Key: bytes.Clone(key), Place: bytes.Clone(place), Type: row.Type.String(), ExpireMs: row.ExpireAt, Value: h.Sum()})
@@ -118,8 +117,10 @@ func (v *MarkView) walk(ctx context.Context, db int, prefix, after []byte,
 		}
 		lo = nil
 		for more := it.First(); more; more = it.Next() {
-			if n++; n%markLook == 0 && (ctx.Err() != nil || v.ctx.Err() != nil) {
-				return errors.Join(ctx.Err(), v.ctx.Err(), it.Close())
+			if n++; n%markLook == 0 {
+				if err := v.ended(ctx); err != nil {
+					return errors.Join(err, it.Close())
+				}
 			}
 			if n%exportRows == 0 { // an iterator keeps tables on disk
 				lo = bytes.Clone(it.Key())
@@ -156,8 +157,19 @@ func successor(p []byte) []byte {
 	return nil
 }
 
+// ended tells whether a walk is no longer wanted: its caller has gone, or the mark is dropped.
+func (v *MarkView) ended(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if v.ctx.Err() != nil {
+		return ErrNoMark
+	}
+	return nil
+}
+
 // feedRow feeds a key's value to sink, straight from its rows.
-func feedRow(v *snapshot.View, phys uint32, row *keyspace.RowHeader, sink rdb.Sink) error {
+func (v *MarkView) feedRow(ctx context.Context, phys uint32, row *keyspace.RowHeader, sink rdb.Sink) error {
 	if !row.Big {
 		rest, err := rdb.DecodeTrusted(rdb.Type(row.Value[0]), row.Value[1:], sink)
 		if err == nil && len(rest) > 0 {
@@ -174,12 +186,17 @@ func feedRow(v *snapshot.View, phys uint32, row *keyspace.RowHeader, sink rdb.Si
 		return err
 	}
 	lo, hi := keyspace.ElemObjectRange(phys, row.OID)
-	it, err := v.NewIter(lo, hi)
+	it, err := v.view.NewIter(lo, hi)
 	if err != nil {
 		return err
 	}
 	count := uint64(0)
-	for more := it.First(); more; more = it.Next() {
+	for more, n := it.First(), 1; more; more, n = it.Next(), n+1 {
+		if n%markLook == 0 { // whoever replaces the store waits for views to be closed
+			if err := v.ended(ctx); err != nil {
+				return errors.Join(err, it.Close())
+			}
+		}
 		_, _, sub, ok := keyspace.ParseElemKey(it.Key())
 		if !ok {
 			return errors.Join(fmt.Errorf("element row %x is malformed", it.Key()), it.Close())

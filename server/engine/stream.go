@@ -57,7 +57,7 @@ func (e *Engine) ApplyStream(ctx context.Context, data []byte) (n int, err error
 			return n, e.undoPartial(ctx, broken)
 		}
 		if r.mark != "" {
-			e.markHere(r.mark)
+			e.markHere(ctx, r.mark)
 			r.mark = ""
 		}
 		if err != nil || !more {

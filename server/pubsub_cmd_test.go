@@ -346,13 +346,15 @@ func TestPubSubOrder(t *testing.T) {
 
 // A message on a primary is heard on its replicas, at its place among the writes, whoever they are; one on a replica stays there.
 func TestPubSubReplicas(t *testing.T) {
-	for name, start := range map[string]func() (primary, replica string){
-		"holdfast-holdfast": func() (string, string) { return holdfast(t).Addr(), holdfast(t).Addr() },
-		"holdfast-redis":    func() (string, string) { return holdfast(t).Addr(), oracle(t) },
-		"redis-holdfast":    func() (string, string) { return oracle(t, "--repl-diskless-sync-delay", "0"), holdfast(t).Addr() },
+	for name, start := range map[string]func(t *testing.T) (primary, replica string){
+		"holdfast-holdfast": func(t *testing.T) (string, string) { return holdfast(t).Addr(), holdfast(t).Addr() },
+		"holdfast-redis":    func(t *testing.T) (string, string) { return holdfast(t).Addr(), oracle(t) },
+		"redis-holdfast": func(t *testing.T) (string, string) {
+			return oracle(t, "--repl-diskless-sync-delay", "0"), holdfast(t).Addr()
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			primary, replica := start()
+			primary, replica := start(t)
 			p, r, s := dial(t, primary), dial(t, replica), dial(t, replica)
 			host, port, _ := strings.Cut(primary, ":")
 			alone := offset(t, p)

@@ -157,21 +157,48 @@ func (s *Server) stopReplication(ctx context.Context) {
 
 var errShuttingDown = errors.New("the server is shutting down")
 
-// drainReplicas waits until the replicas that are in step have all that there is, so that whichever takes over has it.
+// drainLook is after how long a server that shuts down looks again which replicas there are to wait for: one that has gone will
+// not acknowledge.
+const drainLook = 50 * time.Millisecond
+
+// drainReplicas waits until the replicas that are in step have all that there is, so that whichever takes over has it. It
+// takes half of the time that ctx leaves: the last checkpoint wants some, too.
 func (s *Server) drainReplicas(ctx context.Context) {
-	online := 0
-	for _, i := range s.repl.primary.Replicas() {
-		if i.State == replication.StateOnline && !i.Old && i.Lag < 2*time.Second {
-			online++
-		}
-	}
-	if online == 0 || s.eng.IsReplica() || s.logFailed.Load() {
+	if s.eng.IsReplica() || s.logFailed.Load() {
 		return
 	}
-	_, end, _ := s.eng.Position()
-	if have := s.repl.primary.WaitAcks(ctx, end, online, false); have < online {
-		s.repl.log.Warn("shutting down before all replicas have everything; they resume from where they are", "behind", online-have)
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+		defer cancel()
 	}
+	_, end, _ := s.eng.Position()
+	for {
+		online := s.replicasInStep()
+		if online == 0 {
+			return
+		}
+		turn, cancel := context.WithTimeout(ctx, drainLook)
+		have := s.repl.primary.WaitAcks(turn, end, online, false)
+		cancel()
+		if have >= online {
+			return
+		}
+		if ctx.Err() != nil {
+			s.repl.log.Warn("shutting down before all replicas have everything; they resume from where they are", "behind", online-have)
+			return
+		}
+	}
+}
+
+// replicasInStep counts the replicas for which a shutdown waits.
+func (s *Server) replicasInStep() (n int) {
+	for _, i := range s.repl.primary.Replicas() {
+		if i.State == replication.StateOnline && !i.Old && i.Lag < 2*time.Second {
+			n++
+		}
+	}
+	return n
 }
 
 func (s *Server) primaryConfig() replication.PrimaryConfig {

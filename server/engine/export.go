@@ -30,7 +30,7 @@ type ExportOptions struct {
 const (
 	// exportRows is how many rows are read with one iterator: it keeps the tables that it reads on disk.
 	exportRows = 1 << 16
-	// exportLook is after how many keys an export asks whether it is still wanted.
+	// exportLook is after how many rows an export asks whether it is still wanted, and after how many keys it tells of them.
 	exportLook = 1 << 10
 	// exportRedis is the version of Redis that the file names: the oldest that loads it as it is.
 	exportRedis = "5.0.0"
@@ -42,6 +42,12 @@ const (
 // file's end is written, so that no part of a file is taken for a whole one. The view stays the caller's.
 func (e *Engine) ExportRDB(ctx context.Context, v *snapshot.View, w io.Writer, o ExportOptions) error {
 	m := v.Meta()
+	if err := wal.CheckLineage(o.Lineage, m.C); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	if n := len(o.Lineage); n == 0 || o.Lineage[n-1].ID != o.ID {
+		return fmt.Errorf("export: a lineage of %d ids that does not end with the data's own (W3)", n)
+	}
 	x := &exporter{ctx: ctx, v: v, f: rdb.NewFileWriter(w), progress: o.Progress}
 	lineage, err := json.Marshal(o.Lineage)
 	if err != nil {
@@ -78,8 +84,9 @@ type exporter struct {
 	f        *rdb.FileWriter
 	progress func(keys int64)
 	keys     int64
+	expires  int64
+	rows     int64
 	elems    []byte
-	at       []byte // the row after which a walk goes on
 }
 
 func (x *exporter) db(d snapshot.DBMeta) error {
@@ -90,6 +97,7 @@ func (x *exporter) db(d snapshot.DBMeta) error {
 		return err
 	}
 	keys := int64(0)
+	x.expires = 0
 	lo, hi := keyspace.MainRange(d.Phys)
 	err := x.walk(lo, hi, func(row, val []byte) error {
 		_, _, _, key, ok := keyspace.ParseMainKey(row)
@@ -103,13 +111,13 @@ func (x *exporter) db(d snapshot.DBMeta) error {
 		keys++
 		return x.key(d.Phys, key, &h)
 	})
-	if err == nil && keys != d.Keys {
-		err = fmt.Errorf("%d keys where the store says %d", keys, d.Keys)
+	if err == nil && (keys != d.Keys || x.expires != d.Expires) {
+		err = fmt.Errorf("%d keys, %d with an expiry, where the store says %d and %d", keys, x.expires, d.Keys, d.Expires)
 	}
 	return err
 }
 
-// walk calls visit for the rows in [lo, hi).
+// walk calls visit for the rows in [lo, hi), until ctx ends.
 func (x *exporter) walk(lo, hi []byte, visit func(row, val []byte) error) error {
 	at := append([]byte(nil), lo...)
 	for more := true; more; {
@@ -123,7 +131,11 @@ func (x *exporter) walk(lo, hi []byte, visit func(row, val []byte) error) error 
 				at = append(at[:0], it.Key()...)
 				break
 			}
-			if err := visit(it.Key(), it.Value()); err != nil {
+			err := visit(it.Key(), it.Value())
+			if x.rows++; err == nil && x.rows%exportLook == 0 {
+				err = x.ctx.Err()
+			}
+			if err != nil {
 				return errors.Join(err, it.Close())
 			}
 		}
@@ -135,19 +147,18 @@ func (x *exporter) walk(lo, hi []byte, visit func(row, val []byte) error) error 
 }
 
 func (x *exporter) key(phys uint32, key []byte, h *keyspace.RowHeader) error {
-	if x.keys++; x.keys%exportLook == 0 {
-		if err := x.ctx.Err(); err != nil {
-			return err
-		}
-		if x.progress != nil {
-			x.progress(x.keys)
-		}
+	if x.keys++; x.keys%exportLook == 0 && x.progress != nil {
+		x.progress(x.keys)
 	}
-	expire := h.ExpireAt
-	if expire == 0 {
-		expire = -1
+	expire := int64(-1)
+	if h.ExpireAt != 0 {
+		expire = h.ExpireAt
+		x.expires++
 	}
 	if !h.Big {
+		if err := checkSmall(h); err != nil {
+			return fmt.Errorf("key %q: %w", key, err)
+		}
 		return x.f.Key(key, expire, h.Value)
 	}
 	t, ok := h.Type.PlainType()
@@ -169,13 +180,33 @@ func (x *exporter) key(phys uint32, key []byte, h *keyspace.RowHeader) error {
 		if x.elems, n, err = keyspace.AppendRowElements(x.elems[:0], h.Type, sub, val); err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
-		if elems += uint64(n); elems%exportLook == 0 && x.ctx.Err() != nil {
-			return x.ctx.Err()
-		}
+		elems += uint64(n)
 		return x.f.Elements(x.elems)
 	})
 	if err == nil && elems != h.Count {
 		err = fmt.Errorf("key %q: %d elements where its row says %d", key, elems, h.Count)
+	}
+	return err
+}
+
+var errSmallValue = errors.New("a value that is not what its row says")
+
+// checkSmall tells whether a small value is of its row's type and exactly as long as it says: copied unseen, one wrong length
+// would make something else of all keys behind it.
+func checkSmall(h *keyspace.RowHeader) error {
+	t, payload := rdb.Type(h.Value[0]), h.Value[1:]
+	if h.Type == keyspace.TypeString {
+		if _, rest, ok := rdb.ReadString(payload); !ok || len(rest) > 0 || t != rdb.TypeString {
+			return errSmallValue
+		}
+		return nil
+	}
+	if plain, ok := h.Type.PlainType(); !ok || t != plain {
+		return errSmallValue
+	}
+	rest, err := rdb.SkipValue(t, payload)
+	if err == nil && len(rest) > 0 {
+		err = errSmallValue
 	}
 	return err
 }

@@ -75,6 +75,8 @@ var differences = []struct {
 		{"`SPOP` with a count", "One SREM for up to 1024 members. Redis sends one for each.", "Shorter, and the same data."},
 		{"`SORT … STORE`", "DEL and RPUSH with the result. Redis sends SORT as it came.", "What patterns look up must not be looked up again (D1)."},
 		{"`EXPIRE` with NX, XX, GT, LT", "PEXPIREAT without the condition.", "It was met."},
+		{"`PUBLISH`, `SPUBLISH`", "In the stream while replicas are attached, and not while the disk refuses writes. A replica that was away does not hear of what was said meanwhile if none was attached.",
+			"The log is on disk: messages that nobody will read are not worth their bytes."},
 		{"`RESTORE`", "With REPLACE and ABSTTL.", "The time must not depend on when it is applied (D1)."},
 	}},
 	{"More than Redis 7.0.15", []difference{

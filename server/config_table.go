@@ -397,6 +397,8 @@ var directives = []directive{
 		help: "Bytes per second that a full sync may send; 0 = as many as the network takes."},
 	{name: "replica-name", kind: kindString, def: "", flags: own, parse: parseReplicaName, apply: (*Server).applyReplication,
 		help: "Name under which the primary keeps the log for this replica while it is away (HOLDFAST SLOTS); \"\" = it does not."},
+	{name: "verify-rate", kind: kindInt, def: "0", max: math.MaxInt32, flags: own,
+		help: "Keys per second that a replica compares with its primary in the background, both at one offset; INFO holdfast and the log tell of differences. 0 = off."},
 	{name: "disk-warn-free-percent", kind: kindInt, def: "10", max: 100, flags: own,
 		help: "A warning is logged when less than this part of the disk is free, with what holds the log; 0 = none."},
 }

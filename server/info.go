@@ -416,6 +416,7 @@ func infoHoldfast(i *infoWriter) {
 	i.field("disk_total_bytes", total)
 	i.field("log_held_by", i.srv.diskWatch.heldBy(i.srv.cfg.Int("repl-log-max-age") > 0))
 	i.field("sync_full_chosen", i.srv.repl.primary.Stats().SyncChosen)
+	i.srv.verifying.info(i)
 	for n, sl := range i.srv.eng.Slots() {
 		i.field("slot"+strconv.Itoa(n), slotLine(sl, i.now))
 	}

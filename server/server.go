@@ -71,6 +71,7 @@ type Server struct {
 	rates      rates
 	links      linkRegistry
 	repl       roleState
+	verifying  verifyState
 
 	// replicasAttached tells whether somebody reads the stream: only then do messages enter it, so that nobody's disk pays
 	// for them otherwise. nil: nobody ever. It may be called under the executor's lock.
@@ -177,6 +178,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s.startReplication()
 	s.wg.Go(s.cron)
+	s.wg.Go(s.verifyLoop)
 	s.logStart()
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,10 +14,12 @@ import (
 type Access struct {
 	User, Password string
 	TLS            *tls.Config // nil: none
+	// Dial makes connections, if not nil; TLS is then its matter.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
 }
 
-// client is a Server over the network, with one connection.
-type client struct {
+// Client is a Server over the network, with one connection.
+type Client struct {
 	addr string
 	pool *redis.Client
 	c    *redis.Conn
@@ -26,20 +29,24 @@ type client struct {
 const replyLimit = 10 * time.Minute
 
 // Connect returns the server at host:port. It connects with the first command. The caller calls Close.
-func Connect(addr string, a Access) *client {
-	pool := redis.NewClient(&redis.Options{Addr: addr, Username: a.User, Password: a.Password, TLSConfig: a.TLS, Protocol: 2, PoolSize: 1,
-		MaxRetries: -1, ReadTimeout: replyLimit, DisableIdentity: true})
-	return &client{addr: addr, pool: pool, c: pool.Conn()}
+func Connect(addr string, a Access) *Client {
+	o := &redis.Options{Addr: addr, Username: a.User, Password: a.Password, TLSConfig: a.TLS, Protocol: 2, PoolSize: 1,
+		MaxRetries: -1, ReadTimeout: replyLimit, DisableIdentity: true, ContextTimeoutEnabled: true}
+	if a.Dial != nil {
+		o.Dialer = func(ctx context.Context, _, addr string) (net.Conn, error) { return a.Dial(ctx, addr) }
+	}
+	pool := redis.NewClient(o)
+	return &Client{addr: addr, pool: pool, c: pool.Conn()}
 }
 
 // Addr implements Server.
-func (c *client) Addr() string { return c.addr }
+func (c *Client) Addr() string { return c.addr }
 
 // Close closes the connection.
-func (c *client) Close() error { return errors.Join(c.c.Close(), c.pool.Close()) }
+func (c *Client) Close() error { return errors.Join(c.c.Close(), c.pool.Close()) }
 
 // Do implements Server.
-func (c *client) Do(ctx context.Context, args ...any) (any, error) {
+func (c *Client) Do(ctx context.Context, args ...any) (any, error) {
 	r, err := c.c.Do(ctx, args...).Result()
 	if errors.Is(err, redis.Nil) {
 		return nil, nil
@@ -48,7 +55,7 @@ func (c *client) Do(ctx context.Context, args ...any) (any, error) {
 }
 
 // Pipeline implements Server.
-func (c *client) Pipeline(ctx context.Context, commands [][]any) ([]any, error) {
+func (c *Client) Pipeline(ctx context.Context, commands [][]any) ([]any, error) {
 	if len(commands) == 0 {
 		return nil, nil
 	}

@@ -69,7 +69,7 @@ func (v *Command) compare(ctx context.Context, addrs []string, stderr io.Writer)
 			}
 		}
 	}
-	var open []*client
+	var open []*Client
 	defer func() {
 		for _, c := range open {
 			_ = c.Close() // all is read

@@ -16,71 +16,68 @@ const listKeys = 2048
 
 // marked compares Holdfasts at a mark.
 func (c *comparison) marked(ctx context.Context, primary Server) error {
+	token, dbs, err := c.mark(ctx, primary)
+	defer c.unmark(ctx, primary, token)
+	if err != nil {
+		return err
+	}
+	for _, db := range dbs {
+		if err := c.descend(ctx, token, db, nil); err != nil {
+			return err
+		}
+	}
+	c.report.Guarantee = guaranteeAt(c.report.Offset)
+	return nil
+}
+
+// mark puts a mark into the primary's stream, waits until all servers have it, and returns the databases that have keys. With an
+// error, too, a token that is not empty is to be dropped.
+func (c *comparison) mark(ctx context.Context, primary Server) (token string, dbs []int, err error) {
 	r, err := primary.Do(ctx, "HOLDFAST", "MARK")
 	if err != nil {
-		return fmt.Errorf("%s: mark: %w", primary.Addr(), err)
+		return "", nil, fmt.Errorf("%s: mark: %w", primary.Addr(), err)
 	}
 	a, ok := r.([]any)
 	if !ok || len(a) != 2 {
-		return fmt.Errorf("%s: mark: unexpected reply %v", primary.Addr(), r)
+		return "", nil, fmt.Errorf("%s: mark: unexpected reply %v", primary.Addr(), r)
 	}
-	token, _ := a[0].(string)
+	token, _ = a[0].(string)
 	c.report.Offset, _ = a[1].(int64)
 	c.o.Progress(fmt.Sprintf("mark at offset %d", c.report.Offset))
-	all := c.servers
-	if !slices.ContainsFunc(all, func(s Server) bool { return s.Addr() == primary.Addr() }) {
-		all = append(slices.Clone(all), primary)
-	}
-	defer func() {
-		for _, s := range all {
-			_, _ = s.Do(context.WithoutCancel(ctx), "HOLDFAST", "UNMARK", token) // it expires by itself
-		}
-	}()
-	dbs := map[int]bool{}
 	replies, err := c.each(func(s Server) (any, error) {
 		return s.Do(ctx, "HOLDFAST", "MARKED", token, c.o.Wait.Milliseconds())
 	})
 	if err != nil {
-		return err
+		return token, nil, err
 	}
 	for i, r := range replies {
 		st := &c.report.Servers[i]
 		a, ok := r.([]any)
 		if !ok || len(a) != 3 {
-			return fmt.Errorf("%s: unexpected reply %v", st.Addr, r)
+			return token, nil, fmt.Errorf("%s: unexpected reply %v", st.Addr, r)
 		}
 		st.Offset, _ = a[0].(int64)
 		st.ReplID, _ = a[1].(string)
 		if st.Offset != c.report.Offset {
-			return fmt.Errorf("%s took the mark at offset %d, the primary at %d", st.Addr, st.Offset, c.report.Offset)
+			return token, nil, fmt.Errorf("%s took the mark at offset %d, the primary at %d", st.Addr, st.Offset, c.report.Offset)
 		}
 		list, _ := a[2].([]any)
 		for _, d := range list {
 			f, _ := d.([]any)
 			if len(f) != 3 {
-				return fmt.Errorf("%s: unexpected reply %v", st.Addr, r)
+				return token, nil, fmt.Errorf("%s: unexpected reply %v", st.Addr, r)
 			}
 			db, _ := f[0].(int64)
 			keys, _ := f[1].(int64)
 			st.Keys += keys
-			dbs[int(db)] = dbs[int(db)] || keys > 0
+			if keys > 0 && !slices.Contains(dbs, int(db)) {
+				dbs = append(dbs, int(db))
+			}
 		}
 	}
 	c.report.Keys = c.report.Servers[0].Keys
-	order := []int{}
-	for db, any := range dbs {
-		if any {
-			order = append(order, db)
-		}
-	}
-	slices.Sort(order)
-	for _, db := range order {
-		if err := c.descend(ctx, token, db, nil); err != nil {
-			return err
-		}
-	}
-	c.report.Guarantee = fmt.Sprintf("exact: all servers were compared as they stood at offset %d of one history", c.report.Offset)
-	return nil
+	slices.Sort(dbs)
+	return token, dbs, nil
 }
 
 // each asks all servers at once.
@@ -139,6 +136,11 @@ func (c *comparison) descend(ctx context.Context, token string, db int, prefix [
 	for i, r := range replies {
 		if all[i], err = parseDigests(r); err != nil {
 			return fmt.Errorf("%s: %w", c.servers[i].Addr(), err)
+		}
+		if i == 0 && len(prefix) < depth { // what lies deeper is counted already
+			for _, p := range all[0] {
+				c.digested += p.keys
+			}
 		}
 		for n, p := range all[i] {
 			if p != all[0][n] {

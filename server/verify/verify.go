@@ -150,6 +150,8 @@ type comparison struct {
 	o       Options
 	servers []Server
 	report  *Report
+	// digested counts the keys of the first server that have been compared by digests.
+	digested uint64
 }
 
 func (c *comparison) differ(d Difference) {

@@ -14,7 +14,7 @@ test: ## all tests: unit, crash, metamorphic, differential and interop (these wh
 	$(GO) test -timeout 15m ./...
 
 race: ## the packages with concurrency under the race detector
-	$(GO) test -race -short -timeout 15m ./wal ./server
+	$(GO) test -race -short -timeout 15m ./wal ./snapshot ./replication ./server ./server/engine
 
 lint: ## gofmt, go vet, house rules
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo "gofmt would change the files above"; exit 1; }

@@ -203,6 +203,9 @@ func TestCrashRandomCuts(t *testing.T) {
 
 // The crash test is believed because it fails when a rule is left out.
 func TestCrashMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("says something about the other crash tests only")
+	}
 	for mutant, policy := range map[string]wal.Policy{
 		"store ahead of the log":  wal.EverySec, // S1
 		"no freeze":               wal.Always,   // K4

@@ -195,6 +195,9 @@ func TestLoadRDB(t *testing.T) {
 
 // Many runs: more rows than are sorted at once, values larger than a run.
 func TestLoadRuns(t *testing.T) {
+	if testing.Short() {
+		t.Skip("much data, and nothing beside it that other loads do not have")
+	}
 	ctx := context.Background()
 	var b bytes.Buffer
 	f := rdb.NewFileWriter(&b)

@@ -166,11 +166,11 @@ func (l *Loader) read(ctx context.Context, w *runWriter, r io.Reader) error {
 		if err == nil {
 			err = l.entry(enc, value, &entry)
 		}
-		var foreign *rdb.ErrUnsupportedType
-		if errors.As(err, &foreign) {
-			err = fmt.Errorf("%w: %w", ErrForeignData, err)
-		}
 		if err != nil {
+			var foreign *rdb.ErrUnsupportedType
+			if errors.As(err, &foreign) {
+				err = fmt.Errorf("%w: %w", ErrForeignData, err)
+			}
 			return err
 		}
 		if cur == nil {

@@ -15,8 +15,8 @@ import (
 // A file has keys in any order, a table wants its rows in theirs: rows gather in a run, which is sorted and ingested while the
 // next one gathers.
 
-// runBytes is the size of a run. There are two, so this bounds a load's memory to 64 MiB and the largest value; larger runs
-// mean fewer tables upon each other for the store to merge.
+// runBytes is the size of a run. There are two, so this bounds a load's memory to 64 MiB, the largest value, and 32 bytes for
+// each row, which the smallest rows make as much again; larger runs mean fewer tables upon each other for the store to merge.
 const runBytes = 32 << 20
 
 // errKeyTwice says that a file has a key twice in one database.
@@ -37,9 +37,7 @@ type runRow struct {
 }
 
 func (r *run) put(key, val []byte) {
-	if r.buf == nil && len(r.rows) == 0 {
-		r.buf = make([]byte, 0, runBytes/8)
-	}
+	r.room(len(key) + len(val))
 	row := runRow{start: uint32(len(r.buf))}
 	row.tag, row.phys, row.head = keyspace.RowPrefix(key)
 	r.buf = append(r.buf, key...)
@@ -47,6 +45,19 @@ func (r *run) put(key, val []byte) {
 	r.buf = append(r.buf, val...)
 	row.end = uint32(len(r.buf))
 	r.rows = append(r.rows, row)
+}
+
+// room makes room for n bytes and a row. A run grows in few steps: a load's first two are copied at each.
+func (r *run) room(n int) {
+	switch {
+	case r.buf == nil && len(r.rows) == 0:
+		r.buf = make([]byte, 0, max(runBytes/8, n))
+	case cap(r.buf)-len(r.buf) < n:
+		r.buf = slices.Grow(r.buf, max(n, runBytes+runBytes/64-len(r.buf)))
+	}
+	if len(r.rows) == cap(r.rows) {
+		r.rows = slices.Grow(r.rows, max(len(r.rows), 1<<14))
+	}
 }
 
 func (r *run) full() bool { return len(r.buf) >= runBytes }

@@ -32,6 +32,17 @@ func DecodeTrusted(t Type, payload []byte, sink Sink) (rest []byte, err error) {
 }
 
 func decodeBytes(t Type, payload []byte, sink Sink, unique bool) ([]byte, error) {
+	if t == TypeString { // most keys of most files: without a decoder, which would be an allocation
+		s := source{b: payload}
+		v, err := s.str()
+		if err == nil {
+			err = sink.String(v)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return payload[s.pos:], nil
+	}
 	d := decoder{s: source{b: payload}, sink: sink}
 	if k, ok := t.Kind(); ok && unique && k != KindString && k != KindList {
 		d.seen = make(map[string]struct{})
@@ -50,13 +61,6 @@ type decoder struct {
 }
 
 func (d *decoder) value(t Type) error {
-	if t == TypeString {
-		v, err := d.s.str()
-		if err != nil {
-			return err
-		}
-		return d.sink.String(v)
-	}
 	k, ok := t.Kind()
 	body := bodies[t]
 	if !ok || body == nil {

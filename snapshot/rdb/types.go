@@ -75,8 +75,21 @@ var types = map[Type]struct {
 	TypeHashListpackEx: {KindHash, "hash-listpack-ex"},
 }
 
+// kinds is what Kind looks up for every key of a file: the kind and one, 0 for no type.
+var kinds = func() (k [256]Kind) {
+	for t, e := range types {
+		k[t] = e.kind + 1
+	}
+	return k
+}()
+
 // Kind returns the kind of t's values; ok is false for a type that no supported version has.
-func (t Type) Kind() (k Kind, ok bool) { e, ok := types[t]; return e.kind, ok }
+func (t Type) Kind() (k Kind, ok bool) {
+	if k = kinds[t]; k == 0 {
+		return 0, false
+	}
+	return k - 1, true
+}
 
 func (t Type) String() string {
 	if e, ok := types[t]; ok {

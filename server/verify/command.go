@@ -117,10 +117,14 @@ func (r *Report) print(w io.Writer) error {
 	verdict := "same data"
 	if !r.Same() {
 		verdict = fmt.Sprintf("DIFFERENT: %d keys", r.Differing)
-		if r.Differing > int64(len(r.Differences)) {
+		if r.Truncated || r.Differing > int64(len(r.Differences)) {
 			verdict = fmt.Sprintf("DIFFERENT: %d keys or more, %d of them named", r.Differing, len(r.Differences))
 		}
 	}
-	_, err := fmt.Fprintf(w, "%s, compared in %v; %s\n", verdict, r.Elapsed.Round(time.Millisecond), r.Guarantee)
+	waited := ""
+	if r.Waited > 0 {
+		waited = fmt.Sprintf(" (%v of it until all stood at one offset)", r.Waited.Round(time.Millisecond))
+	}
+	_, err := fmt.Fprintf(w, "%s, compared in %v%s; %s\n", verdict, r.Elapsed.Round(time.Millisecond), waited, r.Guarantee)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // listKeys is up to how many keys of a range are asked for one by one instead of its parts' digests.
@@ -16,11 +17,13 @@ const listKeys = 2048
 
 // marked compares Holdfasts at a mark.
 func (c *comparison) marked(ctx context.Context, primary Server) error {
+	start := time.Now()
 	token, dbs, err := c.mark(ctx, primary)
 	defer c.unmark(ctx, primary, token)
 	if err != nil {
 		return err
 	}
+	c.report.Waited = time.Since(start)
 	for _, db := range dbs {
 		if err := c.descend(ctx, token, db, nil); err != nil {
 			return err
@@ -162,8 +165,9 @@ func (c *comparison) descend(ctx context.Context, token string, db int, prefix [
 	}
 	slices.Sort(order)
 	for _, n := range order {
-		if c.report.Differing >= int64(c.o.MaxDifferences) && len(prefix) > 0 {
-			break // named enough; what follows is counted by ranges only
+		if c.report.Differing >= int64(c.o.MaxDifferences) { // named enough
+			c.report.Truncated = true
+			break
 		}
 		p := binary.BigEndian.AppendUint16(slices.Clone(prefix), uint16(n))
 		if places[n] > listKeys && len(p)+depth <= placeLen {

@@ -29,7 +29,7 @@ type Server interface {
 
 // Options say how to compare.
 type Options struct {
-	// MaxDifferences is how many differing keys are named; the others are counted. 0: 100.
+	// MaxDifferences is how many differing keys are named. At marks the comparison ends with them. 0: 100.
 	MaxDifferences int
 	// Wait is for how long a replica may take to reach the mark, or the offset of the barrier. 0: 60 s.
 	Wait time.Duration
@@ -77,8 +77,12 @@ type Report struct {
 	Keys        int64         `json:"keys"` // of the first server
 	Differing   int64         `json:"differing"`
 	Differences []Difference  `json:"differences"`
-	Elapsed     time.Duration `json:"elapsed_ns"`
-	Guarantee   string        `json:"guarantee"`
+	// Truncated says that the comparison ended with MaxDifferences: there are ranges that differ and were not looked into.
+	Truncated bool          `json:"truncated"`
+	Elapsed   time.Duration `json:"elapsed_ns"`
+	// Waited is how much of Elapsed went by until all servers stood at the mark: checkpoints, and replicas that catch up.
+	Waited    time.Duration `json:"waited_ns"`
+	Guarantee string        `json:"guarantee"`
 }
 
 // Same tells whether no difference was found.

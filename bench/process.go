@@ -38,6 +38,9 @@ const startLimit = 5 * time.Minute
 // stopLimit is how long a server may take to end after SIGTERM, its last checkpoint included.
 const stopLimit = 2 * time.Minute
 
+// stopAgain is how long it takes before SIGTERM is repeated.
+const stopAgain = 5 * time.Second
+
 // Process is a running server on a loopback port.
 type Process struct {
 	Spec    Spec
@@ -215,17 +218,25 @@ func (p *Process) Kill() error {
 	return nil
 }
 
-// Stop ends the process in order (SIGTERM) and returns its exit as an error if it was not 0.
+// Stop ends the process in order (SIGTERM) and returns its exit as an error if it was not 0. It asks again and again, as an
+// operator would: while redis-server writes its first AOF after a full sync, it drops the request ("Writing initial AOF. Can't
+// exit.").
 func (p *Process) Stop() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
+	again := time.NewTicker(stopAgain)
+	defer again.Stop()
 	t := time.NewTimer(stopLimit)
 	defer t.Stop()
-	select {
-	case <-p.done:
-	case <-t.C:
-		return errors.Join(fmt.Errorf("%s did not end within %v of SIGTERM", p.Spec.Kind, stopLimit), p.Kill())
+	for ended := false; !ended; {
+		if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		select {
+		case <-p.done:
+			ended = true
+		case <-again.C:
+		case <-t.C:
+			return errors.Join(fmt.Errorf("%s did not end within %v of SIGTERM; its output ends with: %s", p.Spec.Kind, stopLimit, p.logTail()), p.Kill())
+		}
 	}
 	if p.err != nil {
 		return fmt.Errorf("%s after SIGTERM: %w; its output ends with: %s", p.Spec.Kind, p.err, p.logTail())

@@ -20,7 +20,7 @@ import (
 )
 
 // Serve is a server process from its arguments to its exit status: [CONFIG] [--directive value …]. SIGTERM and SIGINT
-// end it in order (stop accepting, finish, checkpoint); a second one ends it at once with status 1. What goes wrong
+// end it in order (stop accepting, finish, checkpoint); then SIGINT ends it at once with status 1. What goes wrong
 // before the log is open is one line on stderr.
 func Serve(args []string, stderr io.Writer) int {
 	cfg, err := ParseArgs(args)
@@ -112,15 +112,20 @@ func (p *process) run() int {
 	defer cancel()
 	closed := make(chan error, 1)
 	go func() { closed <- s.close(ctx, checkpoint) }()
-	select {
-	case err := <-closed:
-		if err != nil {
-			return 1
+	for {
+		select {
+		case err := <-closed:
+			if err != nil {
+				return 1
+			}
+			return 0
+		case sig := <-signals:
+			if sig == os.Interrupt { // as Redis: who insists at a terminal need not wait
+				p.log.Warn("second signal, ending at once", "signal", sig.String())
+				return 1
+			}
+			p.log.Info("shutting down already", "signal", sig.String())
 		}
-		return 0
-	case sig := <-signals:
-		p.log.Warn("second signal, ending at once", "signal", sig.String())
-		return 1
 	}
 }
 

@@ -49,7 +49,7 @@ bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoi
 replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replication in small sizes (CI)
 	./holdfast bench outage -servers holdfast -bytes 16m -warm 16m -rounds 1 -keys 20000 -t 500ms -rate 1000 -o ""
 	./holdfast bench sync -pairs holdfast:holdfast,holdfast:redis,redis:holdfast -rounds 1 -keys 50000 -t 500ms -c 8 -o ""
-	./holdfast bench cutsync -pairs holdfast:holdfast,holdfast:redis -keys 100000 -old 2000 -bar 0 -o ""
+	./holdfast bench cutsync -pairs holdfast:holdfast -keys 100000 -old 2000 -o ""
 	./holdfast bench slowreplica -pairs holdfast:holdfast,holdfast:redis -keys 20000 -t 3s -for 3s -bar 64m -o ""
 	./holdfast bench replkill -pairs holdfast:holdfast -cycles 5 -run 500ms -o ""
 	./holdfast bench failover -servers holdfast -rounds 1 -t 1s -o ""

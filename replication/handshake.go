@@ -78,7 +78,11 @@ func (u *upstream) handshake(t Target) (verdict, error) {
 	if c.Name != "" {
 		requests = append(requests, []string{"REPLCONF", "replica-name", c.Name})
 	}
-	requests = append(requests, []string{"REPLCONF", "capa", "eof", "capa", "psync2"})
+	capa := []string{"REPLCONF", "capa", "eof", "capa", "psync2"}
+	if u.r.o.Tables {
+		capa = append(capa, "capa", capaTables) // Redis passes over what it does not know
+	}
+	requests = append(requests, capa)
 	// A primary whose buffers are full must not be waited for without reading: over a pipe, neither end would go on.
 	sent := make(chan error, 1)
 	go func() {

@@ -27,6 +27,7 @@ type link struct {
 
 	read, wrote    atomic.Int64 // unix ns of the last byte in and of the last write that returned
 	sent, snapshot atomic.Int64
+	total          atomic.Int64 // bytes of the snapshot; 0: not known
 
 	// Below: p.mu.
 	state     string
@@ -41,9 +42,10 @@ type link struct {
 
 	// Of measuring: p.mu.
 	progress      progress
-	snapshotStart time.Time // when the full sync began; zero: none, or measured
-	snapshotSize  int64     // bytes of the store then
-	tablesSent    bool      // as tables, not as RDB
+	snapshotStart time.Time     // when the full sync began; zero: none, or measured
+	snapshotSize  int64         // bytes of the store then
+	tablesSent    bool          // as tables, not as RDB
+	tables        *tableRequest // what the replica has of the tables offered; nil: none were
 }
 
 // Limits of a link's memory beside its log reader's buffer (M1).
@@ -249,7 +251,11 @@ func (l *link) sync() (err error) {
 	}
 	var s *Snapshot
 	err = l.keepalive(func() (err error) {
-		if s, err = p.o.Source.OpenSnapshot(l.ctx); err != nil {
+		open := p.o.Source.OpenSnapshot
+		if ts, ok := p.o.Source.(TableSource); ok && l.q.wantsTables() {
+			open = ts.OpenTables
+		}
+		if s, err = open(l.ctx); err != nil {
 			err = &snapshotError{err}
 		}
 		return err
@@ -280,9 +286,12 @@ func (l *link) sync() (err error) {
 			return err
 		}
 	}
-	if l.q.EOF && !p.conf.Load().Spooled {
+	switch {
+	case s.Tables != nil:
+		err = l.sendTables(s)
+	case l.q.EOF && !p.conf.Load().Spooled:
 		err = l.sendMarked(s)
-	} else {
+	default:
 		err = l.sendSpooled(s)
 	}
 	if err != nil {
@@ -370,6 +379,7 @@ func (l *link) sendSpooled(s *Snapshot) (err error) {
 	if err != nil {
 		return err
 	}
+	l.total.Store(size)
 	l.setState(StateBulk)
 	if _, err := l.write(fmt.Appendf(nil, "$%d\r\n", size)); err != nil {
 		return err
@@ -419,9 +429,18 @@ func (l *link) bulk() io.Writer { return bulkWriter{l} }
 type bulkWriter struct{ l *link }
 
 func (w bulkWriter) Write(b []byte) (int, error) {
-	n, err := w.l.write(b)
-	w.l.snapshot.Add(int64(n))
-	return n, err
+	done := 0
+	for {
+		k, err := w.l.p.pace(w.l.ctx, len(b)-done)
+		if err != nil {
+			return done, err
+		}
+		n, err := w.l.write(b[done : done+k])
+		w.l.snapshot.Add(int64(n))
+		if done += n; err != nil || done == len(b) {
+			return done, err
+		}
+	}
 }
 
 // readAcks reads what the replica sends: acknowledgements, and newlines while it loads. Both are signs of life. Other
@@ -473,6 +492,8 @@ func (l *link) takeAcks(buf []byte) (taken int, err error) {
 		taken += n
 		if ack, fack, ok := parseAck(args); ok {
 			l.p.acked(l, ack, fack)
+		} else if err := l.takeTables(args); err != nil {
+			return taken, err
 		}
 	}
 	return taken, nil

@@ -33,6 +33,8 @@ type Snapshot struct {
 	C  wal.Offset // S1
 	// Write writes it as an RDB file. noData: without keys.
 	Write func(ctx context.Context, w io.Writer, noData bool) error
+	// Tables are the data as files, from a TableSource; nil: Write gives them.
+	Tables *Tables
 	// Close releases the view, not the pin. It is called once.
 	Close func()
 	// Pin keeps the log from C on until it is moved or released; nil if nothing trims it.
@@ -102,6 +104,7 @@ type ReplicaInfo struct {
 	Lag       time.Duration // since its last acknowledgement; a whole number of seconds is what INFO shows
 	FullSync  bool          // it began with a full sync
 	Snapshot  int64         // bytes of the snapshot sent
+	Total     int64         // bytes of the snapshot, also those that the replica had; 0 while not known
 	RDBOnly   bool
 	Old       bool // SYNC: never acknowledges
 }
@@ -144,6 +147,7 @@ type Primary struct {
 		ahead    map[string]time.Time // replicas that have more than we have, by address, and since when they were told to wait
 		getack   wal.Offset           // start of the newest GETACK in the stream; -1: none
 		lastPing time.Time
+		pacing   pacing
 	}
 }
 
@@ -341,7 +345,7 @@ func (p *Primary) Replicas() []ReplicaInfo {
 	for _, l := range p.mu.links {
 		out = append(out, ReplicaInfo{
 			IP: l.host, Port: l.q.Port, Name: l.q.Name, Addr: l.addr, State: l.state, Ack: l.ack, Fack: l.fack, Sent: wal.Offset(l.sent.Load()),
-			Lag: now.Sub(l.ackTime), FullSync: l.fullSync, Snapshot: l.snapshot.Load(), RDBOnly: l.q.RDBOnly, Old: l.q.Old,
+			Lag: now.Sub(l.ackTime), FullSync: l.fullSync, Snapshot: l.snapshot.Load(), Total: l.total.Load(), RDBOnly: l.q.RDBOnly, Old: l.q.Old,
 		})
 	}
 	return out

@@ -81,7 +81,9 @@ type ReplicaOptions struct {
 	// OnFailover is called once for a Target with Failover: nil, and the target is our primary; or why not, and then the Replica
 	// has stopped trying. It must not call Start or Stop itself, which wait for their caller.
 	OnFailover func(error)
-	Config     ReplicaConfig
+	// Tables: the Sink's Loaders are TableLoaders, and primaries of our kind may send tables.
+	Tables bool
+	Config ReplicaConfig
 }
 
 // LinkState is the state of the link to the primary as ROLE names it.

@@ -15,9 +15,11 @@ type Request struct {
 	Port int    // REPLCONF listening-port
 	// EOF: understands `$EOF:` (capa eof). PSYNC2: understands an id behind +CONTINUE (capa psync2).
 	EOF, PSYNC2 bool
-	Capa        []string // all that it named, also what we do not know
-	Version     string   // REPLCONF version (Valkey)
-	Name        string   // REPLCONF replica-name: the log is kept for it while it is away
+	// Tables: takes a snapshot as tables (capa holdfast-tables).
+	Tables  bool
+	Capa    []string // all that it named, also what we do not know
+	Version string   // REPLCONF version (Valkey)
+	Name    string   // REPLCONF replica-name: the log is kept for it while it is away
 	// RDBOnly: wants the snapshot and not the stream. NoData: of the snapshot only functions, of which we have none.
 	RDBOnly, NoData bool
 
@@ -66,6 +68,8 @@ func (q *Request) Replconf(args [][]byte) (reply string, ok bool) {
 				q.EOF = true
 			case "psync2":
 				q.PSYNC2 = true
+			case capaTables:
+				q.Tables = true
 			}
 			if len(q.Capa) < maxCapa {
 				q.Capa = append(q.Capa, printable(value))

@@ -38,17 +38,9 @@ func (u *upstream) load(v verdict) (err error) {
 			err = errors.Join(err, ld.Abort())
 		}
 	}()
-	src, marked, err := u.snapshot()
+	marked, err := u.receive(ld, v)
 	if err != nil {
 		return err
-	}
-	u.speak(newlines)
-	counted := &countingReader{src: src, u: u}
-	if err := ld.RDB(u.ctx, counted); err != nil {
-		return fmt.Errorf("snapshot: %w", errors.Join(counted.err, err))
-	}
-	if n, err := io.Copy(io.Discard, counted); err != nil || n > 0 {
-		return errors.Join(err, fmt.Errorf("%w: %d bytes behind the end of the snapshot", errProtocol, n))
 	}
 	r.log.Info("MASTER <-> REPLICA sync: Loading DB in memory")
 	lineage := []wal.LineageEntry{{ID: v.id, Start: 0, End: -1}}
@@ -82,6 +74,37 @@ func (u *upstream) load(v verdict) (err error) {
 	return err
 }
 
+// receive has the Loader read the snapshot. marked: the primary awaits an acknowledgement before the stream.
+func (u *upstream) receive(ld Loader, v verdict) (marked bool, err error) {
+	head, err := u.answer()
+	if err != nil {
+		return false, err
+	}
+	if text, ok := strings.CutPrefix(head, "$TABLES:"); ok {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return false, fmt.Errorf("%w: %q before the tables", errProtocol, printable(head))
+		}
+		if err := u.tables(ld, v, n); err != nil {
+			return false, fmt.Errorf("snapshot: %w", err)
+		}
+		return true, nil
+	}
+	src, marked, err := u.snapshot(head)
+	if err != nil {
+		return false, err
+	}
+	u.speak(newlines)
+	counted := &countingReader{src: src, u: u}
+	if err := ld.RDB(u.ctx, counted); err != nil {
+		return false, fmt.Errorf("snapshot: %w", errors.Join(counted.err, err))
+	}
+	if n, err := io.Copy(io.Discard, counted); err != nil || n > 0 {
+		return false, errors.Join(err, fmt.Errorf("%w: %d bytes behind the end of the snapshot", errProtocol, n))
+	}
+	return marked, nil
+}
+
 // fitsLineage says whether what a snapshot tells of its history can be the history of id up to off.
 func fitsLineage(l []wal.LineageEntry, id string, off wal.Offset) bool {
 	for i, e := range l {
@@ -95,13 +118,9 @@ func fitsLineage(l []wal.LineageEntry, id string, off wal.Offset) bool {
 	return len(l) > 0
 }
 
-// snapshot reads the line before the snapshot and returns a reader of it that ends with it.
-func (u *upstream) snapshot() (src io.Reader, marked bool, err error) {
-	head, err := u.answer()
-	switch {
-	case err != nil:
-		return nil, false, err
-	case strings.HasPrefix(head, "-"):
+// snapshot takes the line before the snapshot and returns a reader of it that ends with it.
+func (u *upstream) snapshot(head string) (src io.Reader, marked bool, err error) {
+	if strings.HasPrefix(head, "-") {
 		return nil, false, fmt.Errorf("MASTER aborted replication with an error: %s", printable(head))
 	}
 	if mark, ok := strings.CutPrefix(head, "$EOF:"); ok && len(mark) == markLen {

@@ -129,7 +129,7 @@ func (s *Server) newReplication(log hclog.Logger) {
 	})
 	r.replica = replication.NewReplica(replication.ReplicaOptions{
 		Sink: replSink{s}, Dial: s.dialPrimary, Downstream: r.primary, Logger: r.log, OnState: s.onLinkState,
-		OnFailover: r.failover.told, Config: s.replicaConfig(),
+		OnFailover: r.failover.told, Tables: true, Config: s.replicaConfig(),
 	})
 	s.replicasAttached = func() bool { return r.primary.Len() > 0 }
 	s.watchStale()

@@ -27,10 +27,8 @@ const snapshotTail = 1 << 20
 // checkpoint, too: a replica judges by the keys in it whom it follows.
 func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, error) {
 	e := r.s.eng
-	if _, end, _ := e.Position(); e.LastCheckpoint().Offset == 0 && end > 0 || end-e.LastCheckpoint().Offset > snapshotTail {
-		if err := e.Checkpoint(ctx); err != nil {
-			return nil, err
-		}
+	if err := r.fresh(ctx); err != nil {
+		return nil, err
 	}
 	v, pin, err := e.SnapshotView()
 	if err != nil {
@@ -46,6 +44,34 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 		},
 		Close: func() { _ = v.Close() }, // a view that is only read has nothing to lose
 	}, nil
+}
+
+// fresh takes a checkpoint if the store lies too far behind.
+func (r replSource) fresh(ctx context.Context) error {
+	e := r.s.eng
+	if _, end, _ := e.Position(); e.LastCheckpoint().Offset == 0 && end > 0 || end-e.LastCheckpoint().Offset > snapshotTail {
+		return e.Checkpoint(ctx)
+	}
+	return nil
+}
+
+// OpenTables implements replication.TableSource: the store's files, shared by all replicas that ask meanwhile.
+func (r replSource) OpenTables(ctx context.Context) (*replication.Snapshot, error) {
+	e := r.s.eng
+	t, err := e.OpenTables(ctx, r.fresh)
+	if err != nil {
+		return nil, err
+	}
+	lineage := lineageAt(e.Log().Lineage(), t.C())
+	tables := &replication.Tables{
+		Lineage: lineage,
+		Open:    func(name string) (replication.TableReader, error) { return t.Open(name) },
+		Done:    t.Done,
+	}
+	for _, f := range t.Files() {
+		tables.Files = append(tables.Files, replication.TableFile(f))
+	}
+	return &replication.Snapshot{ID: lineage[len(lineage)-1].ID, C: t.C(), Pin: t.Pin, Close: t.Close, Tables: tables}, nil
 }
 
 // lineageAt returns the history up to c as somebody has it who gets the data at c under the current id: ids that came to an end

@@ -121,6 +121,7 @@ type Engine struct {
 	pins     pinSet
 	marks    markSet // mark.go
 	slots    slotSet
+	copies   syncCopies  // synccopy.go
 	loading  atomic.Bool // a Loader is open
 
 	// mu is the executor lock. All fields down to the blank line are under it.
@@ -407,6 +408,9 @@ func (e *Engine) openStores() error {
 		return err
 	}
 	if err := e.settleStores(cut); err != nil {
+		return fmt.Errorf("data directory %s: %w", e.opts.Dir, err)
+	}
+	if err := fs.RemoveAll(e.path(copiesName)); err != nil {
 		return fmt.Errorf("data directory %s: %w", e.opts.Dir, err)
 	}
 	log, err := wal.Open(wal.Options{FS: fs, Dir: e.path("wal"), Policy: e.opts.Fsync, Logger: e.opts.Logger,

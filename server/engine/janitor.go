@@ -63,6 +63,7 @@ func (e *Engine) Tick(ctx context.Context) {
 	e.disk.look()
 	e.keepSlots()
 	e.marks.expire(e.now())
+	e.expireCopies()
 	if e.limits.CheckpointInterval.Load() > 0 {
 		e.mu.Lock()
 		dirty, _ := e.ks.Dirty()

@@ -43,9 +43,11 @@ type Loader struct {
 		id      string
 		offset  int64
 	}
-	ended bool
-	bytes atomic.Int64
-	keys  atomic.Int64
+	tables  *tableSink // what takes tables as they are; nil: nothing has begun to
+	checked bool       // the tables in dir were checked as they came
+	ended   bool
+	bytes   atomic.Int64
+	keys    atomic.Int64
 }
 
 // newStoreName is the directory of a load under way.
@@ -263,6 +265,9 @@ func (l *Loader) Abort() error {
 	if l.store != nil {
 		err = l.store.Close()
 	}
+	if l.tables != nil && l.tables.queue != nil {
+		err = errors.Join(err, l.tables.stop()) // what has come stays for the next load
+	}
 	return errors.Join(err, l.e.disk.fs.RemoveAll(l.dir))
 }
 
@@ -288,6 +293,9 @@ func (l *Loader) Commit(ctx context.Context, off wal.Offset, lineage []wal.Linea
 	}
 	l.ended = true
 	e.loading.Store(false)
+	if rerr := e.disk.fs.RemoveAll(e.path(partialName)); rerr != nil {
+		e.logger.Warn("deleting what is left of an older full sync failed, the next one tries again", "error", rerr)
+	}
 	return err
 }
 
@@ -337,19 +345,17 @@ func (l *Loader) finishRDB(ctx context.Context, off wal.Offset, lineage []wal.Li
 	return l.store.Close()
 }
 
-// checkTables verifies a store that came as tables.
+// checkTables verifies a store that came as tables; those whose sums were checked as they came are not read again.
 func (l *Loader) checkTables(ctx context.Context, off wal.Offset) error {
-	o := l.e.storeOptions(l.dir)
-	o.ReadOnly = true
-	if err := snapshot.Check(ctx, o, func(string) {}); err != nil {
-		return err
+	if !l.checked {
+		o := l.e.storeOptions(l.dir)
+		o.ReadOnly = true
+		if err := snapshot.Check(ctx, o, func(string) {}); err != nil {
+			return err
+		}
 	}
-	s, err := snapshot.Open(o)
+	m, err := l.e.metaOf(l.dir)
 	if err != nil {
-		return err
-	}
-	m := s.Meta()
-	if err := s.Close(); err != nil {
 		return err
 	}
 	if m.C != off {

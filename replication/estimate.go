@@ -116,9 +116,6 @@ func choose(c SyncChoice, e Estimate, s Cost) (snapshot bool, why string) {
 	return false, "the snapshot is not clearly sooner"
 }
 
-// capaTables says that a replica takes a snapshot as tables.
-const capaTables = "holdfast-tables"
-
 // How samples are taken.
 const (
 	// sampleLag is how far behind in bytes a replica must be, before and after, for its progress to be the rate at which it can
@@ -242,7 +239,7 @@ func (p *Primary) Explain(id string, offset int64) Explanation {
 	if n := len(lineage); id == "" && n > 0 {
 		id = lineage[n-1].ID
 	}
-	q := Request{ID: id, Offset: offset, EOF: true, PSYNC2: true, Capa: []string{capaTables}}
+	q := Request{ID: id, Offset: offset, EOF: true, PSYNC2: true, Tables: true}
 	return p.judge(log, lineage, &q, "")
 }
 
@@ -250,7 +247,7 @@ func (p *Primary) Explain(id string, offset int64) Explanation {
 func (p *Primary) judge(log *wal.Log, lineage []wal.LineageEntry, q *Request, who string) Explanation {
 	durable := log.Durable()
 	x := Explanation{Decision: Decide(lineage, log.First(), durable, q.ID, q.Offset), Choice: p.conf.Load().SyncChoice,
-		Tables: slices.Contains(q.Capa, capaTables)}
+		Tables: q.wantsTables()}
 	if x.Choice == "" {
 		x.Choice = ChooseSooner
 	}

@@ -15,7 +15,7 @@ import (
 // A full sync by tables, between two servers of this kind. A replica announces that it can (REPLCONF capa holdfast-tables);
 // who does not gets RDB. Then, behind +FULLRESYNC:
 //
-//	primary  $TABLES:<length of the manifest>\r\n<manifest, JSON>
+//	primary  $TABLES:<length of the manifest> <its crc32c, 8 hex digits>\r\n<manifest, JSON>
 //	replica  REPLCONF holdfast-have <file> <bytes> <crc32c of these bytes>   one for each file of which it has something
 //	replica  REPLCONF holdfast-get
 //	primary  +FILE <file> <offset> <bytes>\r\n<bytes><crc32c of these bytes, 8 hex digits>\r\n   for each file that lacks something
@@ -26,6 +26,9 @@ import (
 // same bytes: so it does not matter which attempt, or which run of the primary, they are from, nor whether they came whole.
 
 const (
+	// capaTables is how a replica says that it takes tables; tablesHead is how they begin.
+	capaTables = "holdfast-tables"
+	tablesHead = "$TABLES:"
 	// tableBuf is what is read, summed and written at a time, on both sides.
 	tableBuf = 256 << 10
 	// maxManifest bounds what a replica reads before it knows anything about it; a file takes some 50 bytes.

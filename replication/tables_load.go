@@ -13,14 +13,16 @@ import (
 // errDamaged says that bytes did not come as they were sent.
 var errDamaged = errors.New("a table was damaged on its way")
 
-// tables takes over the tables that the primary offers, its manifest being of n bytes.
-func (u *upstream) tables(ld Loader, v verdict, n int64) error {
+// tables takes over the tables that the primary offers; head is what follows tablesHead.
+func (u *upstream) tables(ld Loader, v verdict, head string) error {
 	tl, ok := ld.(TableLoader)
 	if !ok || !u.r.o.Tables || v.old {
 		return fmt.Errorf("%w: tables were not asked for", errProtocol)
 	}
-	if n < 0 || n > maxManifest {
-		return fmt.Errorf("%w: a list of tables of %d bytes", errProtocol, n)
+	var n int64
+	var crc uint32
+	if _, err := fmt.Sscanf(head, "%d %x", &n, &crc); err != nil || n < 0 || n > maxManifest {
+		return fmt.Errorf("%w: a list of tables announced as %q", errProtocol, printable(head))
 	}
 	text, err := io.ReadAll(io.LimitReader(u.in, n))
 	if err != nil {
@@ -28,6 +30,9 @@ func (u *upstream) tables(ld Loader, v verdict, n int64) error {
 	}
 	if int64(len(text)) < n {
 		return io.ErrUnexpectedEOF
+	}
+	if crc32.Checksum(text, castagnoli) != crc {
+		return fmt.Errorf("%w: their list", errDamaged)
 	}
 	m := &Manifest{}
 	if err := json.Unmarshal(text, m); err != nil {

@@ -75,7 +75,7 @@ func (l *link) sendTables(s *Snapshot) error {
 	l.p.mu.Unlock()
 	l.total.Store(total)
 	l.setState(StateBulk)
-	if _, err := l.write(append(fmt.Appendf(nil, "$TABLES:%d\r\n", len(text)), text...)); err != nil {
+	if _, err := l.write(append(fmt.Appendf(nil, tablesHead+"%d %08x\r\n", len(text), crc32.Checksum(text, castagnoli)), text...)); err != nil {
 		return err
 	}
 	if err := l.await(t.get); err != nil {

@@ -80,12 +80,8 @@ func (u *upstream) receive(ld Loader, v verdict) (marked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if text, ok := strings.CutPrefix(head, "$TABLES:"); ok {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return false, fmt.Errorf("%w: %q before the tables", errProtocol, printable(head))
-		}
-		if err := u.tables(ld, v, n); err != nil {
+	if text, ok := strings.CutPrefix(head, tablesHead); ok {
+		if err := u.tables(ld, v, text); err != nil {
 			return false, fmt.Errorf("snapshot: %w", err)
 		}
 		return true, nil

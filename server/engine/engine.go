@@ -457,6 +457,7 @@ func (e *Engine) Close(ctx context.Context) error {
 				err = e.Checkpoint(ctx)
 			}
 		}
+		e.endCopies()
 		e.closeErr = errors.Join(err, e.saveSlots(true), e.release())
 	})
 	return e.closeErr

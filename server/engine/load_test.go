@@ -309,33 +309,6 @@ func TestLoadRefuses(t *testing.T) {
 	require.NoError(t, load(r, bytes.NewReader(good), 50, lineageOf(50)), "offsets may go back")
 }
 
-// A store that came as tables.
-func TestLoadTables(t *testing.T) {
-	ctx := context.Background()
-	clk := &clock{ms: 1_700_000_000_000}
-	fs := vfs.NewMem()
-	p := filled(t, clk, 3, 300)
-	defer p.Close(ctx)
-	po := testOptions(fs, clk)
-	po.Dir = "primary"
-	src := mustOpen(t, po)
-	defer src.Close(ctx)
-	require.NoError(t, load(src, bytes.NewReader(rdbOf(t, p, "repl-stream-db", "1")), 700, lineageOf(700)))
-	r := mustOpen(t, replicaOptions(fs, clk))
-	defer r.Close(ctx)
-	l, err := r.BeginLoad(ctx)
-	require.NoError(t, err)
-	require.NoError(t, src.Store().Copy(l.Dir()))
-	require.ErrorContains(t, l.Commit(ctx, 701, lineageOf(701)), "offset 700")
-	l, err = r.BeginLoad(ctx)
-	require.NoError(t, err)
-	require.NoError(t, src.Store().Copy(l.Dir()))
-	require.NoError(t, l.Commit(ctx, 700, lineageOf(700)))
-	require.Equal(t, digestOf(p), digestOf(r))
-	_, end, db := r.Position()
-	require.Equal(t, []any{wal.Offset(700), 1}, []any{end, db})
-}
-
 // Files that a real redis-server wrote, with values of every kind in its encodings: DEBUG DIGEST is the same.
 func TestLoadRedisFile(t *testing.T) {
 	path, err := exec.LookPath("redis-server")

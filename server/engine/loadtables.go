@@ -280,7 +280,7 @@ func (s *tableSink) Finish(ctx context.Context) error {
 		s.l.keys.Add(d.Keys)
 	}
 	s.l.aux.id, s.l.aux.offset, s.l.aux.db = m.ReplID, int64(m.C), m.SelectedDB
-	s.l.checked = true
+	s.l.whole = true
 	return nil
 }
 

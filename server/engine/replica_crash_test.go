@@ -23,6 +23,7 @@ type history struct {
 	lineage []wal.LineageEntry
 	from    wal.Offset // of file and stream
 	file    []byte
+	tables  *tableCopy // the same as file
 	stream  []byte
 	digests map[wal.Offset][20]byte
 }
@@ -53,6 +54,8 @@ func newHistory(t testing.TB, seed uint64, before, after int) *history {
 	var db int
 	h.id, h.from, db = p.Position()
 	h.file = rdbOf(t, p, "repl-stream-db", strconv.Itoa(db))
+	h.tables = copyTables(t, p)
+	require.Equal(t, h.from, h.tables.m.C)
 	for range after {
 		step()
 	}
@@ -88,7 +91,15 @@ type replicaCrash struct {
 	killAt    int64
 	unsynced  int
 	mutant    string
+	tables    bool // full syncs by tables, not by files
 	histories []*history
+}
+
+func (p *replicaCrash) load(e *Engine, h *history) error {
+	if p.tables {
+		return h.tables.load(e, -1)
+	}
+	return load(e, bytes.NewReader(h.file), h.from, h.lineage)
 }
 
 func (p *replicaCrash) run() (crashed bool, err error) {
@@ -116,7 +127,7 @@ func (p *replicaCrash) run() (crashed bool, err error) {
 	first := e.ReplID()
 	armed.Store(true)
 	for i, h := range p.histories {
-		if err := load(e, bytes.NewReader(h.file), h.from, h.lineage); err != nil {
+		if err := p.load(e, h); err != nil {
 			return false, fmt.Errorf("load: %w", err)
 		}
 		acked.Store(int64(i+1)<<40 + int64(h.from))
@@ -188,7 +199,7 @@ func (p *replicaCrash) run() (crashed bool, err error) {
 	for i := max(got-1, 0); i < len(p.histories); i++ {
 		h := p.histories[i]
 		if i != got-1 {
-			if err := load(e, bytes.NewReader(h.file), h.from, h.lineage); err != nil {
+			if err := p.load(e, h); err != nil {
 				return true, fmt.Errorf("load after recovery: %w", err)
 			}
 			end = h.from
@@ -226,19 +237,21 @@ func crashHistories(t testing.TB) []*history {
 func TestReplicaCrashAtEveryWrite(t *testing.T) {
 	h := crashHistories(t)
 	for _, policy := range []wal.Policy{wal.Always, wal.EverySec} {
-		t.Run("fsync="+policyName(policy), func(t *testing.T) {
-			t.Parallel()
-			n := 0
-			for k := int64(0); ; k += stride(5) {
-				crashed, err := (&replicaCrash{seed: 5, policy: policy, killAt: k, histories: h}).run()
-				require.NoError(t, err, "crash before write %d", k)
-				if !crashed {
-					t.Logf("%d crashes", n)
-					return
+		for _, tables := range []bool{false, true} {
+			t.Run(fmt.Sprintf("fsync=%s/tables=%v", policyName(policy), tables), func(t *testing.T) {
+				t.Parallel()
+				n := 0
+				for k := int64(0); ; k += stride(5) {
+					crashed, err := (&replicaCrash{seed: 5, policy: policy, killAt: k, tables: tables, histories: h}).run()
+					require.NoError(t, err, "crash before write %d", k)
+					if !crashed {
+						t.Logf("%d crashes", n)
+						return
+					}
+					n++
 				}
-				n++
-			}
-		})
+			})
+		}
 	}
 }
 
@@ -252,9 +265,9 @@ func TestReplicaCrashRandomCuts(t *testing.T) {
 		cuts = 6
 	}
 	for i := range cuts {
-		p := &replicaCrash{seed: r.Uint64N(1 << 30), killAt: r.Int64N(350), unsynced: 50, histories: h, policy: wal.Policy(i % 2)}
+		p := &replicaCrash{seed: r.Uint64N(1 << 30), killAt: r.Int64N(350), unsynced: 50, histories: h, policy: wal.Policy(i % 2), tables: i%4 > 1}
 		_, err := p.run()
-		require.NoError(t, err, "HOLDFAST_SEED=%d, crash before write %d, seed %d, policy %s", seed, p.killAt, p.seed, p.policy)
+		require.NoError(t, err, "HOLDFAST_SEED=%d, crash before write %d, seed %d, policy %s, tables %v", seed, p.killAt, p.seed, p.policy, p.tables)
 	}
 }
 

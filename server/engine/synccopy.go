@@ -195,7 +195,7 @@ func (e *Engine) deleteCopy(c *syncCopy) {
 	}
 }
 
-// expireCopies lets go of a copy for which no replica has come back, or whose store has been replaced.
+// expireCopies lets go of a copy for which no replica has come back.
 func (e *Engine) expireCopies() {
 	if !e.copies.mu.TryLock() {
 		return // one is being made
@@ -204,6 +204,13 @@ func (e *Engine) expireCopies() {
 	if c := e.copies.cur; c != nil && c.users == 0 && e.now().Sub(c.idle) >= copyStays {
 		e.retireLocked(c)
 	}
+}
+
+// endCopies lets go of the copy that waits for a replica: the engine closes.
+func (e *Engine) endCopies() {
+	e.copies.mu.Lock()
+	defer e.copies.mu.Unlock()
+	e.retireLocked(e.copies.cur)
 }
 
 // C returns the offset at which the files stand.

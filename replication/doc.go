@@ -33,6 +33,10 @@
 // at once, each with its own view. The log is pinned from C on (W6) until the replica has acknowledged what there was when its
 // stream began.
 //
+// Between two of this kind the snapshot is the store's files as they are (tables.go): a TableSource offers a list, the replica, whose
+// Loader is a TableLoader, says what it has of them from earlier links, and only the rest is sent. PrimaryConfig's SyncBytesPerSecond bounds
+// what all full syncs send together, of either kind.
+//
 // A replica that stands on our history but far behind is given a snapshot where that is clearly sooner (estimate.go), by rates
 // that its acknowledgements have told. One that gives its name is told to Slots, which keep the log for it while it is away.
 //

@@ -27,7 +27,7 @@ type link struct {
 
 	read, wrote    atomic.Int64 // unix ns of the last byte in and of the last write that returned
 	sent, snapshot atomic.Int64
-	total          atomic.Int64 // bytes of the snapshot; 0: not known
+	total, had     atomic.Int64 // bytes of the snapshot, 0: not known; and of it what the replica had
 
 	// Below: p.mu.
 	state     string

@@ -104,7 +104,8 @@ type ReplicaInfo struct {
 	Lag       time.Duration // since its last acknowledgement; a whole number of seconds is what INFO shows
 	FullSync  bool          // it began with a full sync
 	Snapshot  int64         // bytes of the snapshot sent
-	Total     int64         // bytes of the snapshot, also those that the replica had; 0 while not known
+	Had       int64         // bytes of the snapshot that it had and was not sent
+	Total     int64         // bytes of the snapshot; 0 while not known
 	RDBOnly   bool
 	Old       bool // SYNC: never acknowledges
 }
@@ -345,7 +346,7 @@ func (p *Primary) Replicas() []ReplicaInfo {
 	for _, l := range p.mu.links {
 		out = append(out, ReplicaInfo{
 			IP: l.host, Port: l.q.Port, Name: l.q.Name, Addr: l.addr, State: l.state, Ack: l.ack, Fack: l.fack, Sent: wal.Offset(l.sent.Load()),
-			Lag: now.Sub(l.ackTime), FullSync: l.fullSync, Snapshot: l.snapshot.Load(), Total: l.total.Load(), RDBOnly: l.q.RDBOnly, Old: l.q.Old,
+			Lag: now.Sub(l.ackTime), FullSync: l.fullSync, Snapshot: l.snapshot.Load(), Had: l.had.Load(), Total: l.total.Load(), RDBOnly: l.q.RDBOnly, Old: l.q.Old,
 		})
 	}
 	return out

@@ -90,6 +90,7 @@ func (l *link) sendTables(s *Snapshot) error {
 			return err
 		}
 		tell.first += skipped
+		l.had.Add(skipped)
 		done += f.Size
 	}
 	if _, err := l.write([]byte("+END\r\n")); err != nil {

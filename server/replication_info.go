@@ -39,6 +39,9 @@ func infoReplication(i *infoWriter) {
 		if c.Name != "" {
 			line += ",name=" + c.Name
 		}
+		if c.State != replication.StateOnline {
+			line += fmt.Sprintf(",sync_sent=%d,sync_had=%d,sync_total=%d", c.Snapshot, c.Had, c.Total)
+		}
 		i.field(fmt.Sprintf("slave%d", n), line)
 		n++
 	}

@@ -309,6 +309,9 @@ func (n *node) awaitLink(ctx context.Context, limit time.Duration) (s standing, 
 		}
 		return s.replica && s.linkUp, nil
 	})
+	if err != nil {
+		err = fmt.Errorf("%w; its output ends with: %s", err, n.logTail())
+	}
 	return s, err
 }
 
@@ -359,6 +362,9 @@ func sameData(ctx context.Context, nodes ...*node) error {
 	return verify(ctx, nodes...)
 }
 
+// verifyLimit is how long a comparison may wait for a replica, and hold writes back: the rigs' writers wait for it.
+const verifyLimit = 10 * time.Minute
+
 // verify has `holdfast verify` compare servers, at one offset, while writes may go on. Without a Holdfast among them there is nothing to
 // do it with.
 func verify(ctx context.Context, nodes ...*node) error {
@@ -370,7 +376,7 @@ func verify(ctx context.Context, nodes ...*node) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"verify"}
+	args := []string{"verify", "--wait", verifyLimit.String(), "--max-pause", verifyLimit.String()}
 	for _, n := range nodes {
 		args = append(args, n.Addr)
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -33,6 +34,9 @@ const (
 	maxAccepts = 128
 	// tickEvery is how often a loop with connections looks for idle ones.
 	tickEvery = time.Second
+	// yieldEvery is how long a loop runs before it lets others run by itself, between two turns. The scheduler would interrupt it
+	// after 10 ms, wherever it is: most probably with the executor lock in its hands, for which all others then wait.
+	yieldEvery = 5 * time.Millisecond
 	// shrinkAfter is for how long a connection must have been silent before its buffers go.
 	shrinkAfter = 2 * time.Second
 
@@ -75,8 +79,9 @@ type loop struct {
 	gated    []*Conn
 	now      time.Time
 	nextTick time.Time
-	ran      bool     // OnData was called in this turn
-	big      [][]byte // empty output buffers larger than a connection keeps
+	yielded  time.Time // when the goroutine last let others run
+	ran      bool      // OnData was called in this turn
+	big      [][]byte  // empty output buffers larger than a connection keeps
 
 	// sleeping is set while the loop is, or is about to be, blocked in epoll_wait. Whoever leaves work for it does so
 	// first and then clears the flag; the one who clears it writes the eventfd.
@@ -219,6 +224,11 @@ func (l *loop) run() {
 	for {
 		n := l.wait()
 		l.now = time.Now()
+		if l.now.Sub(l.yielded) >= yieldEvery {
+			runtime.Gosched()
+			l.now = time.Now()
+			l.yielded = l.now
+		}
 		for i := range n {
 			l.event(&l.events[i])
 		}
@@ -256,6 +266,7 @@ func (l *loop) wait() int {
 		timeout = int(max(0, time.Until(l.nextTick)+time.Millisecond-1) / time.Millisecond)
 	}
 	n, err := unix.EpollWait(l.ep, l.events, timeout)
+	l.yielded = time.Now()
 	l.sleeping.Store(false)
 	if err != nil { // EINTR only: the arguments are ours
 		return 0

@@ -201,7 +201,13 @@ type checkpointPass struct {
 	handed  func()
 	after   func() error
 	refused bool // by before
+
+	yielded time.Time // when the goroutine last let others run
 }
+
+// yieldEvery is how long a checkpoint runs before it lets others run by itself: the scheduler would interrupt it after 10 ms,
+// maybe with the executor lock in its hands, for which all others then wait.
+const yieldEvery = 4 * time.Millisecond
 
 // locked runs fn under the executor lock and keeps the longest hold.
 //
@@ -213,6 +219,11 @@ func (p *checkpointPass) locked(step string, fn func()) {
 			break
 		}
 		runtime.Gosched()
+		p.yielded = time.Now()
+	}
+	if time.Since(p.yielded) >= yieldEvery {
+		runtime.Gosched()
+		p.yielded = time.Now()
 	}
 	p.e.mu.Lock()
 	start := p.e.now()

@@ -121,13 +121,14 @@ func (n *Network) serveGo(nc net.Conn, info listenerInfo) {
 		nc.Close()
 		return
 	}
-	c := n.newConn(remote, local)
-	c.unix, c.tls = info.unix, info.tls
 	if info.tls {
 		nc = tls.Server(nc, n.cfg.Listen.TLS)
 	}
-	g := &goConn{c: c, nc: nc, kick: make(chan struct{}, 1), wrote: make(chan struct{})}
-	c.driver = g
+	g := &goConn{nc: nc, kick: make(chan struct{}, 1), wrote: make(chan struct{})}
+	n.newConn(remote, local, func(c *Conn) {
+		c.unix, c.tls = info.unix, info.tls
+		c.driver, g.c = g, c
+	})
 	g.serve()
 }
 

@@ -734,15 +734,16 @@ func (l *loop) admit(fd int, sa unix.Sockaddr, info listenerInfo) {
 		l.net.tuneTCP(fd)
 	}
 	to := l.net.pickLoop()
-	c := l.net.newConn(remote, local)
-	c.fd, c.unix = fd, info.unix
-	c.driver = to
-	c.ls.loop = to
+	c := l.net.newConn(remote, local, func(c *Conn) {
+		c.fd, c.unix = fd, info.unix
+		c.driver = to
+		c.ls.loop = to
+		c.ls.fresh = to != l
+	})
 	if to == l {
 		l.adopt(c)
 		return
 	}
-	c.ls.fresh = true
 	if !to.postConn(c) {
 		unix.Close(fd)
 		l.net.forget(c)

@@ -299,8 +299,8 @@ func (n *Network) refuse(loopback bool) string {
 	return ""
 }
 
-// newConn makes and registers a connection; driver, socket and handler are set by the caller.
-func (n *Network) newConn(remote, local string) *Conn {
+// newConn makes and registers a connection; setUp sets driver and socket before anybody sees it, the handler comes later.
+func (n *Network) newConn(remote, local string, setUp func(*Conn)) *Conn {
 	c := &Conn{
 		ID: n.nextID.Add(1), net: n, done: make(chan struct{}), created: time.Now(),
 		remoteAddr: remote, localAddr: local, fd: -1,
@@ -308,6 +308,7 @@ func (n *Network) newConn(remote, local string) *Conn {
 	c.guard.init(n.maxBulk.Load(), n.maxBuffer.Load())
 	c.lastInput.Store(c.created.UnixMilli())
 	n.accepted.Add(1)
+	setUp(c) // who walks the connections finds whole ones
 	n.conns.Lock()
 	n.conns.m[c.ID] = c
 	n.conns.Unlock()

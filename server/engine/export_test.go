@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,7 +75,7 @@ func exportable(t testing.TB, clk *clock, seed uint64) *Engine {
 	cl.DB = 3
 	require.Equal(t, "+OK\r\n", do(e, cl, "FLUSHDB"))
 	do(e, cl, "SET", "after", "the flush")
-	clk.ms += 10 // some have expired; they are keys until their DEL
+	atomic.AddInt64(&clk.ms, 10) // some have expired; they are keys until their DEL
 	return e
 }
 

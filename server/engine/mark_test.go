@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -103,7 +104,7 @@ func TestMarkSameData(t *testing.T) {
 		for range 400 {
 			cl.DB = w.r.IntN(2)
 			do(p, cl, w.next()...)
-			c.ms += 3
+			atomic.AddInt64(&c.ms, 3)
 		}
 		token, off, err := p.Mark(ctx)
 		require.NoError(t, err)
@@ -194,11 +195,11 @@ func TestMarkEnds(t *testing.T) {
 
 	token, _, err := p.Mark(ctx)
 	require.NoError(t, err)
-	c.ms += markTime.Milliseconds()
+	atomic.AddInt64(&c.ms, markTime.Milliseconds())
 	p.Tick(ctx)
 	v, err := p.MarkView(ctx, token) // asked for: it stays
 	require.NoError(t, err)
-	c.ms += 2 * markTime.Milliseconds()
+	atomic.AddInt64(&c.ms, 2*markTime.Milliseconds())
 	p.Tick(ctx)
 	_, _, err = v.Keys(ctx, 0, nil, nil, 1)
 	require.NoError(t, err, "one that is being read stays")

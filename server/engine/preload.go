@@ -36,7 +36,7 @@ func (e *Engine) preload(ctx context.Context) {
 	defer e.wg.Done()
 	defer e.preloading.Store(false)
 	start, total := e.now(), int64(0)
-	for i := range e.ks.NumDBs() {
+	for i := range e.opts.Databases {
 		n, err := e.preloadDB(ctx, i)
 		total += n
 		if err != nil {

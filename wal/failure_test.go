@@ -69,6 +69,9 @@ func (c faultyRun) run() (met bool, err error) {
 		}
 	}
 	durable := l.Durable()
+	// A power cut before the log is closed: closing moves all into tables, which would hide what is missing in the commit log.
+	announced := Offset(acked.Load())
+	clone := mem.CrashClone(vfs.CrashCloneCfg{})
 	closed := l.Close()
 	switch {
 	case failure != nil && (l.Err() == nil || closed == nil || told.Load() != 1):
@@ -76,8 +79,7 @@ func (c faultyRun) run() (met bool, err error) {
 	case failure != nil && l.Durable() != durable:
 		return true, errors.New("A2: durable moved after the failure")
 	}
-	// What was announced is there after a power cut, whatever failed.
-	clone := mem.CrashClone(vfs.CrashCloneCfg{})
+	// What was announced is there after the power cut, whatever failed.
 	o := Options{FS: clone, Dir: "wal"}
 	if err := Check(ctx, o, func(string) {}); err != nil {
 		return struck.Load(), err
@@ -86,8 +88,8 @@ func (c faultyRun) run() (met bool, err error) {
 		return struck.Load(), err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	if l.End() < Offset(acked.Load()) {
-		return struck.Load(), fmt.Errorf("W4: durable was %d, recovered up to %d", acked.Load(), l.End())
+	if l.End() < announced {
+		return struck.Load(), fmt.Errorf("W4: durable was %d, recovered up to %d", announced, l.End())
 	}
 	return struck.Load(), sameBytes(l, want)
 }

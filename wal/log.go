@@ -131,6 +131,7 @@ type Log struct {
 	committed      chan struct{} // closed when the committer has ended
 	synced         chan struct{} // closed when the syncer has ended
 	failed         chan struct{} // closed when the log has failed
+	troubled       chan struct{} // told of each error of writing a table, if it has room
 	calls          sync.WaitGroup
 	closed         sync.Once
 	closeErr       error
@@ -147,7 +148,8 @@ type segment struct {
 // CorruptionError, one of another format ErrFormat.
 func Open(o Options) (*Log, error) {
 	o.defaults()
-	l := &Log{opts: o, committed: make(chan struct{}), synced: make(chan struct{}), failed: make(chan struct{}), lastSync: time.Now()}
+	l := &Log{opts: o, committed: make(chan struct{}), synced: make(chan struct{}), failed: make(chan struct{}),
+		troubled: make(chan struct{}, 1), lastSync: time.Now()}
 	l.mu.commit.L, l.mu.sync.L = &l.mu.Mutex, &l.mu.Mutex
 	l.stalls.init()
 	l.policy.Store(uint32(o.Policy))
@@ -481,6 +483,9 @@ func (l *Log) Close() error {
 				if err := l.syncWritten(); err != nil {
 					l.fail(err)
 				}
+			}
+			if l.Err() == nil {
+				l.leaveTables()
 			}
 		}
 		err := l.Err()

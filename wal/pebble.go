@@ -56,6 +56,10 @@ func pebbleOptions(o *Options, l *Log) *pebble.Options {
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
 				l.guard.retries.Add(1)
+				select {
+				case l.troubled <- struct{}{}:
+				default:
+				}
 				l.opts.Logger.Warn("writing tables failed, trying again", "error", err)
 			},
 			FlushEnd: func(i pebble.FlushInfo) {
@@ -232,6 +236,24 @@ func (l *Log) flushTables() error {
 		return l.Err()
 	case <-l.guard.closing:
 		return ErrClosed
+	}
+}
+
+// leaveTables moves what the commit log has into tables before the log is closed, so that the next start need not read it again.
+// All is durable already: where tables cannot be written, that start does it. REQUIRES: nobody appends; before guard.closing.
+func (l *Log) leaveTables() {
+	if l.guard.retries.Load() > 0 {
+		return
+	}
+	flushed, err := l.db.AsyncFlush()
+	if err != nil {
+		l.opts.Logger.Warn("writing tables failed, the next start does it", "error", err)
+		return
+	}
+	select {
+	case <-flushed:
+	case <-l.troubled: // has been logged
+	case <-l.failed:
 	}
 }
 

@@ -47,6 +47,9 @@ type Options struct {
 	ReadOnly   bool
 	// TableBytes bounds a table of an ingest and of a compaction; DefaultTableBytes.
 	TableBytes int64
+	// HoldCompactions opens without any compaction, until SetCompactions: what a crash or a stop has left to merge can wait, those
+	// who wait for a start cannot. A merge takes a core and, worse, fills the disk's queue, in which each sync of a start then stands.
+	HoldCompactions bool
 	// OnFatal is called when Pebble cannot write its manifest: whether the last ingest has happened is not known until the
 	// store is opened again, so it must end the process, or at least not return. Default: the process exits.
 	OnFatal func(error)
@@ -85,7 +88,7 @@ type Store struct {
 	opts  Options
 	db    *pebble.DB
 	cache *pebble.Cache
-	// compactions is the most that run at once.
+	// compactions is the most that run at once; 0: none begins, see concurrency.
 	compactions atomic.Int32
 	mu          struct {
 		sync.Mutex
@@ -105,7 +108,9 @@ type Store struct {
 func Open(o Options) (*Store, error) {
 	o.defaults()
 	s := &Store{opts: o}
-	s.compactions.Store(1)
+	if !o.HoldCompactions {
+		s.compactions.Store(1)
+	}
 	if !o.ReadOnly {
 		if err := o.FS.MkdirAll(o.Dir, 0o755); err != nil {
 			return nil, err
@@ -179,7 +184,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		// of the data can still be served, and Check has to go on.
 		EventListener: &pebble.EventListener{DataCorruption: s.corruption},
 		// Nobody is ever stalled by compactions: an ingest does not wait for them.
-		CompactionConcurrencyRange: func() (int, int) { return 1, int(s.compactions.Load()) },
+		CompactionConcurrencyRange: s.concurrency,
 	}
 	for i := range p.TargetFileSizes {
 		p.TargetFileSizes[i] = o.TableBytes
@@ -193,8 +198,17 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	return p
 }
 
-// SetCompactions bounds how many compactions run at once, 1 or more; 1 until it is called. More than that begin only
-// when the tables to merge have piled up. The server needs the cores: this is for an idle time or a load in bulk.
+// concurrency is how many compactions Pebble begins: the first whether or not tables have piled up, and the most. Where none is
+// wanted the most is 1 all the same, since Pebble divides by it; it begins that one only for a store that is 10 checkpoints or
+// 1 GB behind.
+func (s *Store) concurrency() (lower, upper int) {
+	n := int(s.compactions.Load())
+	return min(n, 1), max(n, 1)
+}
+
+// SetCompactions bounds how many compactions run at once, 1 or more; until it is called it is 1, or none with HoldCompactions.
+// More than 1 begin only when the tables to merge have piled up: the server needs the cores, this is for an idle time or a load
+// in bulk. It takes effect with the next ingest, or the end of a compaction.
 func (s *Store) SetCompactions(n int) { s.compactions.Store(int32(max(n, 1))) }
 
 func (s *Store) corruption(info pebble.DataCorruptionInfo) {

@@ -231,6 +231,7 @@ func Open(o Options) (*Engine, error) {
 	if err := e.finishCreation(); err != nil {
 		return nil, errors.Join(err, e.log.Close(), e.store.Close(), e.lock.Close())
 	}
+	e.store.SetCompactions(1)
 	e.disk.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	e.background, e.stop = ctx, cancel

@@ -42,7 +42,7 @@ type switchMark struct {
 var errUnfinished = errors.New("data and log are being replaced by those of a primary: start the server once, it finishes that")
 
 func (e *Engine) storeOptions(dir string) snapshot.Options {
-	return snapshot.Options{FS: e.disk.fs, Dir: dir, Logger: e.opts.Logger, CacheBytes: e.opts.CacheBytes}
+	return snapshot.Options{FS: e.disk.fs, Dir: dir, Logger: e.opts.Logger, CacheBytes: e.opts.CacheBytes, HoldCompactions: true}
 }
 
 func (e *Engine) openStore(dir string) (*snapshot.Store, error) {
@@ -124,6 +124,7 @@ func (e *Engine) exchange(m switchMark) error {
 	if err != nil {
 		return e.switchFailed(err)
 	}
+	s.SetCompactions(1)
 	e.store = s
 	e.checkSlots()
 	e.rows.gate.putIn(s, nil)

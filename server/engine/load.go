@@ -37,6 +37,7 @@ type Loader struct {
 	layout layout
 	oid    uint64
 	runs   int
+	names  *keySet // of what RDB has read
 	aux    struct {
 		db      int
 		lineage []wal.LineageEntry
@@ -116,7 +117,7 @@ func (l *Loader) RDB(ctx context.Context, r io.Reader) (err error) {
 	l.store.SetCompactions(loadCompactions)
 	w := startRunWriter(ctx, l.store)
 	err = l.read(ctx, w, r)
-	l.runs = w.runs
+	l.runs, l.names = w.runs, &w.keys
 	if werr := w.end(); werr != nil {
 		return fmt.Errorf("rdb: %w", werr) // err follows from it
 	}
@@ -312,17 +313,8 @@ func (l *Loader) finish(ctx context.Context, off wal.Offset, lineage []wal.Linea
 func (l *Loader) finishRDB(ctx context.Context, off wal.Offset, lineage []wal.LineageEntry) error {
 	m := l.layout.meta(l.e.opts.Databases, off)
 	if l.runs > 1 { // within one run a key that comes twice was found by sorting
-		for _, d := range m.DBs {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			keys, expires, err := countRows(l.store, d.Phys)
-			if err != nil {
-				return err
-			}
-			if keys != d.Keys || expires != d.Expires {
-				return fmt.Errorf("database %d: %d keys were read, %d with an expiry, %d and %d are there: %w", d.Logical, d.Keys, d.Expires, keys, expires, errKeyTwice)
-			}
+		if err := l.checkOnce(ctx, m.DBs); err != nil {
+			return err
 		}
 	}
 	var err error

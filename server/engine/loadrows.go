@@ -26,6 +26,7 @@ var errKeyTwice = errors.New("a key stands there twice")
 type run struct {
 	buf  []byte
 	rows []runRow
+	keys *keySet // told of each run that was sorted
 }
 
 // runRow is a row in run.buf, with what rows are compared by first.
@@ -77,6 +78,7 @@ func (r *run) sort() {
 	if !slices.IsSortedFunc(r.rows, order) {
 		slices.SortFunc(r.rows, order)
 	}
+	r.keys.add(r)
 }
 
 // ingest puts the sorted rows into s, which stands at no offset yet.
@@ -110,12 +112,13 @@ type runWriter struct {
 	done  chan struct{}
 	err   error // of the goroutine; read after done
 	runs  int
+	keys  keySet
 }
 
 func startRunWriter(ctx context.Context, s *snapshot.Store) *runWriter {
 	w := &runWriter{full: make(chan *run), empty: make(chan *run, 2), done: make(chan struct{})}
-	w.empty <- &run{}
-	w.empty <- &run{}
+	w.empty <- &run{keys: &w.keys}
+	w.empty <- &run{keys: &w.keys}
 	go func() {
 		defer close(w.done)
 		for r := range w.full {
@@ -155,25 +158,6 @@ func (w *runWriter) end() error {
 	close(w.full)
 	<-w.done
 	return w.err
-}
-
-// countRows walks the main and expiry rows of a database and counts them.
-func countRows(s *snapshot.Store, phys uint32) (keys, expires int64, err error) {
-	count := func(lo, hi []byte) (n int64, err error) {
-		it, err := s.NewIter(lo, hi)
-		if err != nil {
-			return 0, err
-		}
-		for ok := it.First(); ok; ok = it.Next() {
-			n++
-		}
-		return n, it.Close()
-	}
-	if keys, err = count(keyspace.MainRange(phys)); err != nil {
-		return 0, 0, err
-	}
-	expires, err = count(keyspace.ExpireRange(phys))
-	return keys, expires, err
 }
 
 // layout is where a load has put the databases of its file.

@@ -25,7 +25,7 @@ import (
 type tableCopy struct {
 	m     replication.Manifest
 	files [][]byte
-	sent  int // bytes, over all loads
+	sent  atomic.Int64 // bytes, over all loads
 }
 
 func (c *tableCopy) size() (n int) {
@@ -34,6 +34,8 @@ func (c *tableCopy) size() (n int) {
 	}
 	return n
 }
+
+func (c *tableCopy) bytesSent() int { return int(c.sent.Load()) }
 
 // openTables opens a copy as a primary does, the store being at most some bytes of log behind.
 func openTables(t testing.TB, e *Engine) *SyncTables {
@@ -129,7 +131,7 @@ func (c *tableCopy) send(sink replication.TableSink, i, off int, cut *int) error
 		if _, err := w.Write(bytes.Clone(b[:n])); err != nil { // in tests the file system may spoil what was written
 			return errors.Join(err, w.Close())
 		}
-		c.sent += n
+		c.sent.Add(int64(n))
 		b = b[n:]
 	}
 	return w.Close()
@@ -153,7 +155,7 @@ func TestLoadTables(t *testing.T) {
 	do(r, r.NewClient(), "SET", "old", "1")
 	r.SetReplica(true)
 	require.NoError(t, c.load(r, -1))
-	require.Equal(t, c.size(), c.sent)
+	require.Equal(t, c.size(), c.bytesSent())
 	id, end, _ := r.Position()
 	require.Equal(t, c.m.C, end)
 	require.Equal(t, c.m.ID, id)
@@ -217,7 +219,7 @@ func TestLoadTablesCut(t *testing.T) {
 				c := copyTables(t, p)
 				err := c.load(r, c.size()*percent/100)
 				require.ErrorIs(t, err, errLinkCut)
-				sent += c.sent
+				sent += c.bytesSent()
 				require.Equal(t, "$1\r\n1\r\n", do(r, r.NewClient(), "GET", "old"))
 				switch restart {
 				case "replica":
@@ -234,7 +236,7 @@ func TestLoadTablesCut(t *testing.T) {
 			}
 			c := copyTables(t, p)
 			require.NoError(t, c.load(r, -1))
-			sent += c.sent
+			sent += c.bytesSent()
 			require.LessOrEqual(t, sent, c.size()*11/10)
 			require.Equal(t, digestOf(p), digestOf(r))
 			require.NoError(t, r.Close(ctx))
@@ -257,7 +259,7 @@ func TestLoadTablesOfAnotherHistory(t *testing.T) {
 	a, b := copyTables(t, first), copyTables(t, second)
 	require.ErrorIs(t, a.load(r, a.size()/2), errLinkCut)
 	require.NoError(t, b.load(r, -1))
-	require.Equal(t, b.size(), b.sent, "nothing of the other was used")
+	require.Equal(t, b.size(), b.bytesSent(), "nothing of the other was used")
 	require.Equal(t, digestOf(second), digestOf(r))
 
 	// A manifest that names what it must not.

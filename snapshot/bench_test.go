@@ -178,42 +178,44 @@ func pebbleGet(s *Store, dst, key []byte) ([]byte, bool, error) {
 func BenchmarkWriteAmp(b *testing.B) {
 	const n, record = 3_000_000, 160 // bytes of a SET in the log
 	keys := benchKeys(n)
-	for _, logMB := range []int{128, 256} {
-		for _, l0 := range []int{2, 4, 8, 16} {
-			b.Run(fmt.Sprintf("log-mb=%d/l0=%d", logMB, l0), func(b *testing.B) {
-				for range b.N {
-					s := mustOpen(b, Options{Dir: b.TempDir(), l0: l0})
-					benchFill(b, s, 1, keys, randomValue)
-					r := rand.New(rand.NewPCG(1, 1))
-					before := s.Metrics()
-					const checkpoints = 12
-					readAmp, rows := 0, 0
-					for c := range checkpoints {
-						dirty := make([]bool, n)
-						for range logMB << 20 / record {
-							dirty[r.IntN(n)] = true
-						}
-						var some [][]byte
-						for i, d := range dirty {
-							if d {
-								some = append(some, keys[i])
+	for _, logMB := range []int{64, 128, 256} {
+		for _, l0 := range []int{4, 8, 12, 16} {
+			for _, ingestMB := range []int64{2, 4, 16} {
+				b.Run(fmt.Sprintf("log-mb=%d/l0=%d/ingest-mb=%d", logMB, l0, ingestMB), func(b *testing.B) {
+					for range b.N {
+						s := mustOpen(b, Options{Dir: b.TempDir(), l0: l0, ingestBytes: ingestMB << 20})
+						benchFill(b, s, 1, keys, randomValue)
+						r := rand.New(rand.NewPCG(1, 1))
+						before := s.Metrics()
+						const checkpoints = 24
+						readAmp, rows := 0, 0
+						for c := range checkpoints {
+							dirty := make([]bool, n)
+							for range logMB << 20 / record {
+								dirty[r.IntN(n)] = true
 							}
+							var some [][]byte
+							for i, d := range dirty {
+								if d {
+									some = append(some, keys[i])
+								}
+							}
+							rows += len(some)
+							benchFill(b, s, wal.Offset(c+2), some, randomValue)
+							readAmp = max(readAmp, s.Metrics().ReadAmp)
+							settle(s)
 						}
-						rows += len(some)
-						benchFill(b, s, wal.Offset(c+2), some, randomValue)
-						readAmp = max(readAmp, s.Metrics().ReadAmp)
-						settle(s)
+						after := s.Metrics()
+						log := float64(checkpoints * logMB << 20)
+						b.ReportMetric(float64(after.Ingested-before.Ingested)/log, "ingested/log-byte")
+						b.ReportMetric(float64(after.Compacted-before.Compacted)/log, "compacted/log-byte")
+						b.ReportMetric(float64(after.Ingested-before.Ingested+after.Compacted-before.Compacted)/log, "written/log-byte")
+						b.ReportMetric(float64(readAmp), "max-read-amp")
+						b.ReportMetric(float64(after.DiskSize)/1e6, "disk-MB")
+						require.NoError(b, s.Close())
 					}
-					after := s.Metrics()
-					log := float64(checkpoints * logMB << 20)
-					b.ReportMetric(float64(after.Ingested-before.Ingested)/log, "ingested/log-byte")
-					b.ReportMetric(float64(after.Compacted-before.Compacted)/log, "compacted/log-byte")
-					b.ReportMetric(float64(after.Ingested-before.Ingested+after.Compacted-before.Compacted)/log, "written/log-byte")
-					b.ReportMetric(float64(readAmp), "max-read-amp")
-					b.ReportMetric(float64(after.DiskSize)/1e6, "disk-MB")
-					require.NoError(b, s.Close())
-				}
-			})
+				})
+			}
 		}
 	}
 }

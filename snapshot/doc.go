@@ -54,14 +54,21 @@
 // Two cores of a Xeon that others used as well; Pebble v2.1.7; the benchmarks are in this package.
 //
 // Bytes written by the store for a byte of log, in a steady load that overwrites 3 million keys of 20 + 100 bytes evenly;
-// every checkpoint overlaps everything (BenchmarkWriteAmp, 12 checkpoints, 24 in the last row). The log itself writes 2 more.
+// every checkpoint overlaps everything (BenchmarkWriteAmp, 24 checkpoints). The log itself writes 2 more.
 //
-//	log between checkpoints  L0CompactionThreshold  ingested  compacted  together  tables that a read may ask
-//	128 MB                   8                      0.77      1.17       1.94      5
-//	256 MB                   4                      0.67      1.12       1.79      3
-//	256 MB                   8                      0.67      0.67       1.35      5
+//	log between checkpoints  L0CompactionThreshold  tables of an ingest  ingested  compacted  together  tables that a read may ask
+//	64 MB                    8                      16 MB                0.82      2.29       3.12      5
+//	64 MB                    12                     16 MB                0.82      2.04       2.86      7
+//	64 MB                    16                     16 MB                0.82      1.94       2.76      9
+//	64 MB                    8                      4 MB                 0.82      1.92       2.74      5
+//	64 MB                    8                      2 MB                 0.82      2.14       2.96      5
+//	128 MB                   8                      16 MB                0.77      1.17       1.94      5    (12 checkpoints)
+//	256 MB                   4                      16 MB                0.67      1.12       1.79      3    (12 checkpoints)
+//	256 MB                   8                      16 MB                0.67      0.67       1.35      5
 //
-// Pebble merges when half as many tables as the threshold lie upon each other. Hence 8.
+// Pebble merges when half as many tables as the threshold lie upon each other. Hence 8. A merge takes what lies upon one table
+// of the lowest checkpoint; the larger that is, the wider is all that overlaps it, and the sooner the merge is large enough to
+// leave the upper ones for another, which rewrites the base again. Hence tables of 4 MB in an ingest, and of 16 MB below.
 //
 // Compression (BenchmarkCompression; CPU includes making the values, and varies by 15 % from run to run): rows of 100 random
 // bytes take 1.01 of their size with none and with snappy and 0.92 with zstd; 1.3 µs of CPU a row with none, 1.4 with snappy,

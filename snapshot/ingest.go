@@ -183,7 +183,7 @@ func (g *Ingest) point(key []byte) error {
 		return g.fail(fmt.Errorf("%w: %x after %x", ErrOrder, key, g.last))
 	}
 	g.last = append(g.last[:0], key...)
-	if g.w != nil && int64(g.w.Raw().EstimatedSize()) >= g.s.opts.TableBytes {
+	if g.w != nil && int64(g.w.Raw().EstimatedSize()) >= g.s.opts.ingestBytes {
 		if err := g.cut(key); err != nil {
 			return g.fail(err)
 		}

@@ -45,7 +45,7 @@ type Options struct {
 	Logger     hclog.Logger // none
 	CacheBytes int64        // DefaultCacheBytes
 	ReadOnly   bool
-	// TableBytes bounds a table of an ingest and of a compaction; DefaultTableBytes.
+	// TableBytes bounds a table of a compaction, a quarter of it one of an ingest; DefaultTableBytes.
 	TableBytes int64
 	// HoldCompactions opens without any compaction, until SetCompactions: what a crash or a stop has left to merge can wait, those
 	// who wait for a start cannot. A merge takes a core and, worse, fills the disk's queue, in which each sync of a start then stands.
@@ -60,7 +60,8 @@ type Options struct {
 
 	// What benchmarks compare.
 	compression *sstable.CompressionProfile
-	l0          int // L0CompactionThreshold
+	l0          int   // L0CompactionThreshold
+	ingestBytes int64 // bound of a table of an ingest
 }
 
 const (
@@ -70,6 +71,9 @@ const (
 	// DefaultTableBytes is large enough that few tables are open at a time, small enough that a compaction moves in small
 	// steps and that trying again after one was cut off costs little.
 	DefaultTableBytes = 16 << 20
+
+	// ingestShare is how many times smaller than others the tables of an ingest are: see "Measured" in doc.go.
+	ingestShare = 4
 
 	// blockBytes is what a read of a cold key reads and decompresses at least.
 	blockBytes = 8 << 10
@@ -157,6 +161,9 @@ func (o *Options) defaults() {
 	}
 	if o.l0 == 0 {
 		o.l0 = 8
+	}
+	if o.ingestBytes == 0 {
+		o.ingestBytes = max(o.TableBytes/ingestShare, 1)
 	}
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) { os.Exit(1) }

@@ -10,8 +10,8 @@ import (
 // Two goroutines move the log's bytes on.
 //
 // The committer takes what has gathered and writes it as chunks. Under always, and while somebody wants durable bytes
-// without pause (SetContinuousSync), it writes with a sync, and what is appended meanwhile gathers for the next one: that
-// is the group commit. Otherwise nobody waits for it: it lets bytes gather for lazyGather, so that chunks are few and
+// without pause (SetContinuousSync), it writes with a sync, and what is appended meanwhile gathers for the next one, and a
+// little longer if that pays (gatherer): that is the group commit. Otherwise nobody waits for it: it lets bytes gather for lazyGather, so that chunks are few and
 // large, and writes without a sync.
 //
 // The syncer makes durable what was only written: once a second under everysec, on demand of Sync under any policy, and
@@ -74,10 +74,17 @@ func (l *Log) commitLoop() {
 	defer close(l.committed)
 	var buf []byte
 	var segs []segment
+	var g gatherer
 	for {
 		l.mu.Lock()
 		for !l.readyLocked() {
 			l.mu.commit.Wait()
+		}
+		eager := l.eager()
+		if eager {
+			l.mu.Unlock()
+			l.gather(&g)
+			l.mu.Lock()
 		}
 		failed, closing := l.mu.err != nil, l.mu.closing
 		buf, l.mu.buf = l.mu.buf, buf[:0]
@@ -93,9 +100,11 @@ func (l *Log) commitLoop() {
 			buf, segs = buf[:0], segs[:0]
 			continue
 		}
-		if err := l.commit(buf, segs, l.eager()); err != nil {
+		began := time.Now()
+		if err := l.commit(buf, segs, eager); err != nil {
 			l.fail(err)
 		}
+		appends := len(segs)
 		if cap(buf) > maxSpare {
 			buf = nil
 		}
@@ -103,7 +112,11 @@ func (l *Log) commitLoop() {
 		l.mu.Lock()
 		l.mu.sync.Signal()
 		l.wakeWriteWaitersLocked()
+		came := len(l.mu.segs)
 		l.mu.Unlock()
+		if eager {
+			g.committed(appends, came, time.Since(began))
+		}
 	}
 }
 

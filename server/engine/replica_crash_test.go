@@ -273,6 +273,9 @@ func TestReplicaCrashRandomCuts(t *testing.T) {
 
 // The crash test is believed because it fails when a rule is left out.
 func TestReplicaCrashMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("mutants say nothing of races")
+	}
 	h := crashHistories(t)
 	for _, mutant := range []string{"no switch mark", "log before the mark"} {
 		t.Run(mutant, func(t *testing.T) {

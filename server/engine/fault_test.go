@@ -179,8 +179,8 @@ func logFault(policy wal.Policy, f *fault) (met bool, err error) {
 		if err := e.Close(ctx); err == nil {
 			return true, errors.New("Close hides the failure")
 		}
-	} else if err := e.Close(ctx); err != nil {
-		return f.struck.Load(), err
+	} else if failure = e.Close(ctx); failure != nil && !f.struck.Load() {
+		return false, failure
 	}
 
 	o.FS, o.OnFailure, o.OnDurable = f.mem.CrashClone(vfs.CrashCloneCfg{}), nil, nil

@@ -2,7 +2,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak bench-replication replication soak clean
+.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak bench-replication bench-go bench-compare replication soak clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -64,6 +64,13 @@ bench: build ## all measurements, each into docs/bench (about an hour)
 bench-replication: build ## all measurements of replication, each into docs/bench (hours: 5 GB outages, replicas stopped for minutes)
 	./holdfast bench outage -bytes 1g,5g
 	set -e; for b in sync cutsync slowreplica replkill failover; do ./holdfast bench $$b; done
+
+GOBENCH ?= .
+bench-go: ## the inner parts, by go test -bench (GOBENCH=pattern; COUNT=6)
+	$(GO) test -run '^$$' -bench '$(GOBENCH)' -benchmem -count $(or $(COUNT),1) ./wal ./snapshot/... ./server/...
+
+bench-compare: ## the inner parts at REF and here, in turn, compared by benchstat (REF=main~10 GOBENCH=pattern ROUNDS=6)
+	GO=$(GO) bench/compare.sh '$(REF)' '$(GOBENCH)' $(or $(ROUNDS),6)
 
 clean: ## remove what was built
 	rm -f holdfast

@@ -24,14 +24,14 @@ func (p pair) String() string { return fmt.Sprintf("%s → %s", p.primary, p.rep
 func (p pair) key() string { return fmt.Sprintf("primary=%s/replica=%s", p.primary, p.replica) }
 
 // parsePairs reads "redis:redis,holdfast:redis".
-func parsePairs(text string) ([]pair, error) {
+func (e *env) parsePairs(text string) ([]pair, error) {
 	var pairs []pair
 	for _, t := range list(text) {
 		a, b, ok := strings.Cut(t, ":")
 		p := pair{Kind(a), Kind(b)}
 		for _, k := range []Kind{p.primary, p.replica} {
-			if !ok || k != Redis && k != Holdfast {
-				return nil, fmt.Errorf("pair %q: want PRIMARY:REPLICA, each redis or holdfast", t)
+			if !ok || k != Redis && k != Holdfast && e.commands[k] == "" {
+				return nil, fmt.Errorf("pair %q: want PRIMARY:REPLICA, each redis, holdfast or a name that -server gives", t)
 			}
 		}
 		pairs = append(pairs, p)
@@ -372,7 +372,7 @@ func verify(ctx context.Context, nodes ...*node) error {
 	if i < 0 {
 		return nil
 	}
-	bin, _, err := commandLine(nodes[i].spec)
+	bin, err := holdfastProgram(nodes[i].spec)
 	if err != nil {
 		return err
 	}

@@ -278,7 +278,7 @@ func (k KillCycles) check(ctx context.Context) error {
 	if k.Spec.Kind != Holdfast {
 		return nil
 	}
-	bin, _, err := commandLine(k.Spec)
+	bin, err := holdfastProgram(k.Spec)
 	if err != nil {
 		return err
 	}

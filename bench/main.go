@@ -47,6 +47,9 @@ type env struct {
 	binary   string // Holdfast's program; "" = this one
 	servers  []Kind
 	pairs    []pair
+	commands map[Kind]string // of servers that -server has named
+	named    []Kind          // the same, in the order in which they were named
+	results  *collector
 	seed     uint64
 	output   string   // where the report goes; "" = nowhere
 	command  []string // what makes this run again
@@ -70,11 +73,13 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fs.SetOutput(stderr)
 	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
 	servers, pairs := "redis,holdfast", b.pairs
+	e.results = newCollector(args, &lines{out: stdout})
 	if b.pairs == "" {
 		fs.StringVar(&servers, "servers", servers, "which `servers`, in this order")
 	} else {
 		fs.StringVar(&pairs, "pairs", pairs, "which `pairs` of PRIMARY:REPLICA, in this order")
 	}
+	fs.Func("server", "`NAME=COMMAND`: a further server to measure, started by this command of the shell, in which {port}, {dir} and\n{policy} are replaced; may be given again", e.addServer)
 	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, printed)")
 	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
 	if b.report {
@@ -88,19 +93,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "holdfast bench %s: unexpected argument %q\n", b.name, fs.Arg(0))
 		return 2
 	}
-	for _, s := range list(servers) {
-		if k := Kind(s); k != Redis && k != Holdfast {
-			fmt.Fprintf(stderr, "holdfast bench %s: unknown server %q; there are redis and holdfast\n", b.name, s)
-			return 2
-		}
-		e.servers = append(e.servers, Kind(s))
-	}
-	if b.pairs != "" {
-		var err error
-		if e.pairs, err = parsePairs(pairs); err != nil {
-			fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
-			return 2
-		}
+	if err := e.choose(fs, servers, pairs); err != nil {
+		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
+		return 2
 	}
 	if e.seed == 0 {
 		e.seed = rand.Uint64()
@@ -132,6 +127,10 @@ func list(s string) []string {
 // spec describes a server of a kind for this run.
 func (e *env) spec(kind Kind, dir string, args ...string) Spec {
 	s := Spec{Kind: kind, Dir: dir, Args: args}
+	s.Command = e.commands[kind]
+	if i := slices.Index(args, "--appendfsync"); i >= 0 && i+1 < len(args) {
+		s.Policy = args[i+1]
+	}
 	if kind == Holdfast {
 		s.Binary = e.binary
 	}

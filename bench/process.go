@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,10 +14,10 @@ import (
 	"time"
 )
 
-// Kind says whose server a process is.
+// Kind is the name of a server that is measured: one of these two, or one that -server has named.
 type Kind string
 
-// The servers that are measured.
+// The servers that this package knows how to start.
 const (
 	Holdfast Kind = "holdfast"
 	Redis    Kind = "redis"
@@ -29,6 +30,10 @@ type Spec struct {
 	Dir    string   // data directory, must exist; the process's output goes to Dir + ".log", appended
 	Addr   string   // loopback address, for a server that comes back where it was; "" = a free one
 	Args   []string // directives, as --name value
+	// Command starts the server instead, if not empty: words for the shell, in which {port}, {dir} and {policy} (appendfsync's) are
+	// replaced. Args are not passed then.
+	Command string
+	Policy  string // for {policy} in Command; "" = everysec
 }
 
 // startLimit is how long a server may take until it answers: a restart from a long log of Redis takes tens of seconds on a
@@ -64,12 +69,9 @@ func FreeAddr() (string, error) {
 
 // Launch starts a server and returns at once, before it answers.
 func Launch(spec Spec) (*Process, error) {
-	bin, args, err := commandLine(spec)
-	if err != nil {
-		return nil, err
-	}
 	addr := spec.Addr
 	if addr == "" {
+		var err error
 		if addr, err = FreeAddr(); err != nil {
 			return nil, err
 		}
@@ -83,8 +85,11 @@ func Launch(spec Spec) (*Process, error) {
 		return nil, err
 	}
 	defer out.Close() // the child has its own descriptor
-	args = append(args, "--bind", "127.0.0.1", "--port", port, "--dir", spec.Dir)
-	cmd := exec.Command(bin, append(args, spec.Args...)...)
+	bin, args, err := commandLine(spec, port)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(bin, args...)
 	cmd.Stdout, cmd.Stderr = out, out
 	p := &Process{Spec: spec, Addr: addr, cmd: cmd, done: make(chan struct{}), Started: time.Now()}
 	if err := cmd.Start(); err != nil {
@@ -97,28 +102,34 @@ func Launch(spec Spec) (*Process, error) {
 	return p, nil
 }
 
-// commandLine returns the program and the arguments that come before the directives.
-func commandLine(spec Spec) (string, []string, error) {
-	switch spec.Kind {
-	case Holdfast:
-		bin := spec.Binary
-		if bin == "" {
-			var err error
-			if bin, err = os.Executable(); err != nil {
-				return "", nil, err
-			}
-		}
-		return bin, []string{"serve"}, nil
-	case Redis:
-		bin := spec.Binary
-		if bin == "" {
-			bin = "redis-server"
-		}
+// commandLine returns the program and all its arguments.
+func commandLine(spec Spec, port string) (string, []string, error) {
+	own := append([]string{"--bind", "127.0.0.1", "--port", port, "--dir", spec.Dir}, spec.Args...)
+	switch {
+	case spec.Command != "":
+		// By exec the server has the pid that we know, so that signals reach it and not the shell.
+		return "/bin/sh", []string{"-c", "exec " + strings.NewReplacer("{port}", port, "{dir}", shellQuote(spec.Dir),
+			"{policy}", cmp.Or(spec.Policy, "everysec")).Replace(spec.Command)}, nil
+	case spec.Kind == Holdfast:
+		bin, err := holdfastProgram(spec)
+		return bin, append([]string{"serve"}, own...), err
+	case spec.Kind == Redis:
 		// A snapshot by time would run in the middle of a measurement.
-		return bin, []string{"--save", ""}, nil
+		return cmp.Or(spec.Binary, "redis-server"), append([]string{"--save", ""}, own...), nil
 	}
 	return "", nil, fmt.Errorf("unknown kind of server %q", spec.Kind)
 }
+
+// holdfastProgram is what to run for a Holdfast, and to look at its data: this program, if none is named.
+func holdfastProgram(spec Spec) (string, error) {
+	if spec.Binary != "" {
+		return spec.Binary, nil
+	}
+	return os.Executable()
+}
+
+// shellQuote makes one word of the shell of a text.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
 // Start launches a server and waits until it answers. A port that somebody took between FreeAddr and the server's listen is
 // tried again with another.

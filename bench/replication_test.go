@@ -39,16 +39,6 @@ func TestSyncOfRedis(t *testing.T) {
 	require.Regexp(t, `load=full/keys=20000 20000 .* req/s-during`, report)
 }
 
-func TestParsePairs(t *testing.T) {
-	pairs, err := parsePairs("redis:holdfast,holdfast:redis")
-	require.NoError(t, err)
-	require.Equal(t, []pair{{Redis, Holdfast}, {Holdfast, Redis}}, pairs)
-	for _, text := range []string{"", "redis", "redis:valkey"} {
-		_, err := parsePairs(text)
-		require.Error(t, err, text)
-	}
-}
-
 func TestParseBytes(t *testing.T) {
 	for text, want := range map[string]int64{"7": 7, "64k": 64 << 10, "500m": 500 << 20, "2GB": 2 << 30} {
 		n, err := parseBytes(text)

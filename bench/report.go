@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/holdfast-db/holdfast/bench/result"
 )
 
 // Report is a table with the command and the machine that made it. What is printed appears on the terminal at once and is
@@ -113,22 +115,32 @@ func (r *Report) Save(path string) error {
 
 // Machine says where and when a measurement was made, a fact a line.
 func Machine() []string {
-	lines := []string{time.Now().UTC().Format("2006-01-02 15:04 MST")}
-	cpu := firstField("/proc/cpuinfo", "model name")
-	memory := firstField("/proc/meminfo", "MemTotal")
-	lines = append(lines, fmt.Sprintf("%d cores (%s), %s memory", runtime.NumCPU(), cmp.Or(cpu, runtime.GOARCH), cmp.Or(kibibytes(memory), "unknown")))
-	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		kernel = []byte("unknown")
+	m := machine()
+	return []string{
+		time.Now().UTC().Format("2006-01-02 15:04 MST"),
+		fmt.Sprintf("%d cores (%s), %.1f GiB memory", m.Cores, m.CPU, float64(m.MemoryBytes)/(1<<30)),
+		m.Kernel + ", " + m.Go,
+		"redis-server " + redisVersion() + ", holdfast " + revision(),
+		fmt.Sprintf("load average before the start %.2f %.2f %.2f (other work on the machine shows here)", m.LoadAverage[0], m.LoadAverage[1], m.LoadAverage[2]),
 	}
-	lines = append(lines, fmt.Sprintf("%s %s, %s", runtime.GOOS, bytes.TrimSpace(kernel), runtime.Version()))
-	lines = append(lines, "redis-server "+redisVersion()+", holdfast "+revision())
+}
+
+// machine finds what this machine is; what the system does not tell stays empty or 0. The disk is not looked at.
+func machine() result.Machine {
+	m := result.Machine{CPU: cmp.Or(firstField("/proc/cpuinfo", "model name"), runtime.GOARCH), Cores: runtime.NumCPU(), Go: runtime.Version(),
+		Kernel: runtime.GOOS + " of an unknown release"}
+	if n, err := strconv.ParseInt(strings.TrimSuffix(firstField("/proc/meminfo", "MemTotal"), " kB"), 10, 64); err == nil {
+		m.MemoryBytes = n << 10
+	}
+	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
+		m.Kernel = fmt.Sprintf("%s %s", runtime.GOOS, bytes.TrimSpace(b))
+	}
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
-		if f := strings.Fields(string(b)); len(f) > 2 {
-			lines = append(lines, "load average before the start "+strings.Join(f[:3], " ")+" (other work on the machine shows here)")
+		if _, err := fmt.Sscan(string(b), &m.LoadAverage[0], &m.LoadAverage[1], &m.LoadAverage[2]); err != nil {
+			m.LoadAverage = [3]float64{}
 		}
 	}
-	return lines
+	return m
 }
 
 // firstField is the value of the first line "name : value" of a file in /proc; empty if there is none.
@@ -219,15 +231,6 @@ func thousands(v float64) string {
 }
 
 func mebibytes(v float64) string { return fmt.Sprintf("%.1f MiB", v/(1<<20)) }
-
-// kibibytes renders what /proc/meminfo calls "123 kB" as GiB; what is not of this form becomes empty.
-func kibibytes(s string) string {
-	n, err := strconv.ParseInt(strings.TrimSuffix(s, " kB"), 10, 64)
-	if err != nil {
-		return ""
-	}
-	return fmt.Sprintf("%.1f GiB", float64(n)/(1<<20))
-}
 
 func seconds(v float64) string { return fmt.Sprintf("%.3f s", v) }
 

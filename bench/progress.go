@@ -1,0 +1,38 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"time"
+)
+
+// Progress is told of the steps of a run. Its methods are called by one goroutine.
+type Progress interface {
+	Begin(steps int)                           // how many steps there will be; again where more are found
+	Step(label string, estimate time.Duration) // a step begins; estimate 0 = unknown
+	Printf(format string, args ...any)         // a line for whoever watches
+	End()                                      // all is done, or the run is given up
+}
+
+// lines prints a line for each step.
+type lines struct {
+	out         io.Writer
+	started     time.Time
+	step, steps int
+}
+
+func (l *lines) Begin(steps int) {
+	if l.steps == 0 {
+		l.started = time.Now()
+	}
+	l.steps = steps
+}
+
+func (l *lines) Step(label string, _ time.Duration) {
+	l.step++
+	fmt.Fprintf(l.out, "[%d/%d %4.0fs] %s\n", l.step, l.steps, time.Since(l.started).Seconds(), label)
+}
+
+func (l *lines) Printf(format string, args ...any) { fmt.Fprintf(l.out, format, args...) }
+
+func (l *lines) End() {}

@@ -18,6 +18,7 @@ import (
 type benchmark struct {
 	name, help string
 	report     bool   // writes docs/bench/NAME.md
+	points     bool   // adds points to the results: takes -out and -compare
 	pairs      string // takes -pairs, with this default, instead of -servers
 	define     func(fs *flag.FlagSet) func(ctx context.Context, e *env) error
 }
@@ -62,18 +63,23 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, Usage())
 		return 2
 	}
+	if args[0] == "report" {
+		return renderAgain(args[1:], stdout, stderr)
+	}
 	i := slices.IndexFunc(benchmarks(), func(b benchmark) bool { return b.name == args[0] })
 	if i < 0 {
 		fmt.Fprintf(stderr, "holdfast bench: unknown benchmark %q\n\n%s", args[0], Usage())
 		return 2
 	}
 	b := benchmarks()[i]
-	e := &env{out: stdout, command: args}
+	progress, out := newProgress(stdout)
+	defer progress.End()
+	e := &env{out: out, command: args}
 	fs := flag.NewFlagSet("holdfast bench "+b.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
 	servers, pairs := "redis,holdfast", b.pairs
-	e.results = newCollector(args, &lines{out: stdout})
+	e.results = newCollector(args, progress)
 	if b.pairs == "" {
 		fs.StringVar(&servers, "servers", servers, "which `servers`, in this order")
 	} else {
@@ -84,6 +90,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
 	if b.report {
 		fs.StringVar(&e.output, "o", filepath.Join("docs", "bench", b.name+".md"), "`file` of the report; empty for none")
+	}
+	var outputs outputs
+	if b.points {
+		outputs.define(fs)
 	}
 	run := b.define(fs)
 	if err := fs.Parse(args[1:]); err != nil {
@@ -97,12 +107,18 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
 		return 2
 	}
+	if err := outputs.prepare(); err != nil {
+		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
+		return 2
+	}
 	if e.seed == 0 {
 		e.seed = rand.Uint64()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, e); err != nil {
+	err := run(ctx, e)
+	progress.End()
+	if err := errors.Join(err, outputs.save(stdout, &e.results.run, err)); err != nil {
 		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
 		return 1
 	}
@@ -116,6 +132,7 @@ func Usage() string {
 	for _, x := range benchmarks() {
 		fmt.Fprintf(&b, "  %-12s %s\n", x.name, x.help)
 	}
+	fmt.Fprintf(&b, "  %-12s %s\n", "report", "page and tables from a file of results, again")
 	return b.String()
 }
 

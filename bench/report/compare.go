@@ -1,7 +1,9 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -49,27 +51,23 @@ func compare(old, run *result.Run) comparison {
 		}
 	}
 	slices.Sort(c.notes)
-	var params []map[string]string
-	for _, bench := range now.benches() {
-		for _, set := range now.sets[bench] {
-			params = append(params, set.params)
+	earlier := map[string]*setting{}
+	for _, bench := range before.benches() {
+		for _, set := range before.sets[bench] {
+			earlier[set.key()] = set
 		}
 	}
 	for _, bench := range now.benches() {
+		vary := variedIn(now.sets[bench])
 		for _, set := range now.sets[bench] {
-			i := slices.IndexFunc(before.sets[bench], func(o *setting) bool {
-				return o.subject == set.subject && joinParams(o.params) == joinParams(set.params)
-			})
-			if i < 0 {
+			was := earlier[set.key()]
+			if was == nil {
 				continue
 			}
-			var of []*setting
-			for _, x := range now.sets[bench] {
-				of = append(of, x)
-			}
-			what := describeAll(set.params, variedIn(of))
+			delete(earlier, set.key())
+			what := describeAll(set.params, vary)
 			for _, metric := range metrics([]*setting{set}) {
-				o, ok := before.sets[bench][i].metric(metric)
+				o, ok := was.metric(metric)
 				n, okNow := set.metric(metric)
 				if ok && okNow {
 					c.changes = append(c.changes, change{bench, set.subject, what, metric, o, n, judge(metric, o, n)})
@@ -77,15 +75,7 @@ func compare(old, run *result.Run) comparison {
 			}
 		}
 	}
-	for _, bench := range before.benches() {
-		for _, o := range before.sets[bench] {
-			if !slices.ContainsFunc(now.sets[bench], func(set *setting) bool {
-				return o.subject == set.subject && joinParams(o.params) == joinParams(set.params)
-			}) {
-				c.missing++
-			}
-		}
-	}
+	c.missing = len(earlier)
 	return c
 }
 
@@ -116,7 +106,7 @@ func judge(metric string, old, new spread) verdict {
 	return worse
 }
 
-// marked are the changes that are more than the rounds differ among themselves.
+// marked are the changes that are more than the rounds differ among themselves, the largest first.
 func (c comparison) marked() []change {
 	var out []change
 	for _, x := range c.changes {
@@ -124,13 +114,36 @@ func (c comparison) marked() []change {
 			out = append(out, x)
 		}
 	}
+	slices.SortStableFunc(out, func(a, b change) int { return cmp.Compare(b.size(), a.size()) })
 	return out
+}
+
+// size of a change, the same for twice as much and half as much.
+func (x change) size() float64 {
+	if x.old.median <= 0 || x.new.median <= 0 {
+		return math.Inf(1)
+	}
+	return math.Abs(math.Log(x.new.median / x.old.median))
+}
+
+// byChance is how probable it is that the ranges of so many rounds do not overlap although nothing has changed: of all orders in which
+// the rounds of both sides can come, those in which one side is below the other.
+func byChance(old, new spread) float64 {
+	p := 2.0
+	for i := 1; i <= new.rounds; i++ {
+		p *= float64(i) / float64(old.rounds+i)
+	}
+	return p
 }
 
 func (c comparison) sentence() string {
 	count := map[verdict]int{}
+	chance := 0.0
 	for _, x := range c.changes {
 		count[x.verdict]++
+		if x.verdict != oneRound {
+			chance += byChance(x.old, x.new)
+		}
 	}
 	when := c.old.Started.UTC().Format(time.DateOnly)
 	text := fmt.Sprintf("Of %d figures that this run shares with that of %s, %d are better and %d worse", len(c.changes), when, count[better], count[worse])
@@ -138,6 +151,9 @@ func (c comparison) sentence() string {
 		text += fmt.Sprintf(", and %d differ that are neither", n)
 	}
 	text += "; only where the ranges of the rounds do not overlap is a change marked."
+	if chance > 0 {
+		text += fmt.Sprintf(" By chance alone that would be so for about %.0f.", chance)
+	}
 	if n := count[oneRound]; n > 0 {
 		text += fmt.Sprintf(" Of %d there is only one round on a side, by which nothing can be told from chance.", n)
 	}
@@ -148,7 +164,7 @@ func (c comparison) sentence() string {
 }
 
 func (c comparison) table(changes []change) table {
-	t := table{labels: 4, rows: [][]string{{"benchmark", "server", "setting", "metric", "old", "new", "change", ""}}}
+	t := table{labels: 4, rows: [][]string{{"benchmark", "server", "setting", "metric", "change", "", "old", "new"}}}
 	for _, x := range changes {
 		percent := "–"
 		if x.old.median > 0 {
@@ -156,7 +172,7 @@ func (c comparison) table(changes []change) table {
 		}
 		mark := x.verdict.String()
 		u := unitOf(x.metric)
-		t.rows = append(t.rows, []string{x.bench, x.subject, x.what, x.metric, x.old.cell(u), x.new.cell(u), percent, mark})
+		t.rows = append(t.rows, []string{x.bench, x.subject, x.what, x.metric, percent, mark, x.old.cell(u), x.new.cell(u)})
 	}
 	return t
 }

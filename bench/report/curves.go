@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -59,6 +60,9 @@ func (p *plot) add(sr series) {
 
 func (s *study) curve(c curves, xs []string, l *line, metric, name string, st style) series {
 	sr := series{name: name, style: st, line: true}
+	if _, isNumber := numeric(c.x, xs[0]); !isNumber {
+		sr.line = false // between words there is nothing
+	}
 	for i, x := range xs {
 		set := l.at(c.x, x)
 		v, ok := set.metric(metric)
@@ -93,7 +97,8 @@ func (set *setting) mean(metric string) (float64, bool) {
 // paramAxis has a tick for each value of a parameter. Numbers stand where they belong, log if they are far apart; words side by side.
 func (s *study) paramAxis(param string, xs []string) axis {
 	a := axis{label: paramTitle(param), unit: plain}
-	if param == "bytes" || param == "value" {
+	whole := func(x string) bool { n, ok := numeric(param, x); return ok && math.Mod(n, 1024) == 0 }
+	if param == "bytes" || param == "value" && !slices.ContainsFunc(xs, func(x string) bool { return !whole(x) }) {
 		a.unit = bytesUnit
 	}
 	least, most, numbers := 0.0, 0.0, true

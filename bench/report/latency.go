@@ -90,14 +90,14 @@ func typical(set *setting, metric string) []result.Sample {
 var nines = []struct {
 	x    float64
 	name string
-}{{0, "0 %"}, {1, "90 %"}, {2, "99 %"}, {3, "99.9 %"}, {4, "99.99 %"}, {5, "99.999 %"}, {6, "99.9999 %"}}
+}{{0, "0"}, {1, "90"}, {2, "99"}, {3, "99.9"}, {4, "99.99"}, {5, "99.999"}, {6, "99.9999"}}
 
 // distributions plot latency by percentile, all rounds put together.
 func (s *study) distributions(bench string) []plot {
 	var plots []plot
 	groups := s.grid(s.sets[bench], "", latencyVariants)
 	for _, g := range groups {
-		p := plot{label: label(g, groups), x: axis{label: "share of requests that were answered sooner"}, y: axis{label: "latency, ms", unit: millisUnit, log: true}}
+		p := plot{label: label(g, groups), x: axis{label: "requests that were answered sooner, %"}, y: axis{label: "latency, ms", unit: millisUnit, log: true}}
 		variants := g.variantList()
 		t := table{labels: 1, rows: [][]string{{"server", "requests", "p50", "p90", "p99", "p99.9", "p99.99", "max"}}}
 		deepest := 0.0

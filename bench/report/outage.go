@@ -19,7 +19,7 @@ func (s *study) outageFigures() []figure {
 		}
 	}
 	figures := []figure{{
-		what:  "Seconds from the replica's return until it has applied all, by how much it has missed.",
+		what:  "Seconds from the replica's return until it has applied all, by how much it has missed. Dotted: where replay and snapshot take as long.",
 		plots: s.breakEvenPlots(),
 	}, {
 		what: "Seconds until done, by the share of writes that hit existing keys.",
@@ -182,6 +182,9 @@ func (s *study) estimatePlots() []plot {
 	groups := s.grid(s.sets[result.Outage], "bytes", []string{"choice"})
 	for _, g := range groups {
 		xs := s.xs(g, "bytes", "took-s")
+		if len(xs) < 2 {
+			continue
+		}
 		for _, sub := range s.subjects(result.Outage) {
 			p := plot{label: label(g, groups), of: joinParams(g.params), x: s.paramAxis("bytes", xs), y: axis{label: "seconds", unit: secondsUnit, fromSpread: true}}
 			if len(s.subjects(result.Outage)) > 1 {
@@ -212,7 +215,7 @@ func (s *study) estimatePlots() []plot {
 				st := s.style(sub, 1+i)
 				st.shape, st.hollow = i, i == 1
 				sr := s.curve(c, xs, from, "estimate-"+way+"-s", sentenceCase(way)+" expected", st)
-				sr.dimless = true
+				sr.bare = true
 				estimates += len(sr.points)
 				p.add(sr)
 				for _, x := range xs {
@@ -228,7 +231,7 @@ func (s *study) estimatePlots() []plot {
 					}
 				}
 			}
-			if estimates < 2 || len(xs) < 2 {
+			if estimates < 2 {
 				continue
 			}
 			p.table = p.tableByX(paramTitle("bytes"), xs)

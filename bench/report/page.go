@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"html/template"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -59,6 +60,7 @@ type changesView struct {
 	Sentence      string
 	Notes         []string
 	Marked, Every tableView
+	More          int // marked ones that are only among all
 }
 
 type pageView struct {
@@ -74,6 +76,9 @@ type pageView struct {
 	Sections []section
 	Changes  *changesView
 }
+
+// mostMarked is how many changes the page shows at once; all of them are in the table that opens below.
+const mostMarked = 30
 
 func renderPage(run, old *result.Run) ([]byte, error) {
 	s := newStudy(run)
@@ -101,7 +106,9 @@ func renderPage(run, old *result.Run) ([]byte, error) {
 	}
 	if old != nil {
 		c := compare(old, run)
-		v.Changes = &changesView{Sentence: c.sentence(), Notes: c.notes, Marked: c.table(c.marked()).view(), Every: c.table(c.changes).view()}
+		marked := c.marked()
+		shown := marked[:min(len(marked), mostMarked)]
+		v.Changes = &changesView{Sentence: c.sentence(), Notes: c.notes, Marked: c.table(shown).view(), More: len(marked) - len(shown), Every: c.table(c.changes).view()}
 	}
 	var b bytes.Buffer
 	if err := pageTemplate.Execute(&b, v); err != nil {
@@ -145,7 +152,7 @@ func (s *study) section(bench string) (section, error) {
 		view := figureView{What: f.what, Small: f.small, First: f.small && !before}
 		before = f.small
 		for _, p := range f.plots {
-			pv := plotView{Label: p.label, Sentence: p.sentence, Table: p.table.view()}
+			pv := plotView{Label: p.label, Sentence: unbroken(p.sentence), Table: p.table.view()}
 			svg, err := p.svg()
 			if err != nil {
 				return sec, err
@@ -157,7 +164,7 @@ func (s *study) section(bench string) (section, error) {
 			view.Plots = append(view.Plots, pv)
 		}
 		if sec.Lead == "" {
-			sec.Lead = f.plots[0].sentence
+			sec.Lead = unbroken(f.plots[0].sentence)
 		}
 		sec.Figures = append(sec.Figures, view)
 	}
@@ -169,6 +176,14 @@ func (s *study) section(bench string) (section, error) {
 		sec.Tables = append(sec.Tables, v)
 	}
 	return sec, nil
+}
+
+// measured is a figure with its unit.
+var measured = regexp.MustCompile(`([0-9]) (ms|s|µs|B|[KMGT]iB|%|million|deep|times|req/s|writes/s|keys/s|MB/s)(\W|$)`)
+
+// unbroken keeps figures and their units in one line.
+func unbroken(text string) string {
+	return measured.ReplaceAllString(text, "$1\u00a0$2$3")
 }
 
 func (t table) view() tableView {

@@ -35,13 +35,13 @@ type axis struct {
 }
 
 type series struct {
-	name    string
-	style   style
-	points  []point
-	line    bool
-	sparse  bool  // many points: a marker on some only
-	byRow   []int // colours of the points of each row, where a row is a subject's and the series is not
-	dimless bool  // no markers at all, for estimates drawn beside what was measured
+	name   string
+	style  style
+	points []point
+	line   bool
+	sparse bool  // many points: a marker on some only
+	byRow  []int // colours of the points of each row, where a row is a subject's and the series is not
+	bare   bool  // no markers at all, for estimates drawn beside what was measured
 }
 
 type point struct {

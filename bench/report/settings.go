@@ -20,6 +20,11 @@ type setting struct {
 	points         []*result.Point // by round
 }
 
+// key is equal for settings that are the same, of whichever run.
+func (set *setting) key() string {
+	return set.bench + "\x00" + set.subject + "\x00" + joinParams(set.params)
+}
+
 // study is a run with what all ways of showing it need.
 type study struct {
 	run  *result.Run
@@ -47,11 +52,11 @@ func newStudy(run *result.Run) *study {
 				s.rank[k][v] = len(s.rank[k])
 			}
 		}
-		name := p.Bench + "\x00" + p.Subject + "\x00" + joinParams(p.Params)
-		set := byName[name]
+		like := &setting{bench: p.Bench, subject: p.Subject, params: p.Params}
+		set := byName[like.key()]
 		if set == nil {
-			set = &setting{bench: p.Bench, subject: p.Subject, params: p.Params}
-			byName[name] = set
+			set = like
+			byName[set.key()] = set
 			s.sets[p.Bench] = append(s.sets[p.Bench], set)
 		}
 		set.points = append(set.points, p)
@@ -113,8 +118,11 @@ func (s *study) compareValues(param, a, b string) int {
 	if okA && okB {
 		return cmp.Compare(x, y)
 	}
-	return cmp.Compare(s.rank[param][a], s.rank[param][b])
+	return cmp.Or(cmp.Compare(slices.Index(wordOrder, a), slices.Index(wordOrder, b)), cmp.Compare(s.rank[param][a], s.rank[param][b]))
 }
+
+// wordOrder has values that are words and have an order of their own: from even to skewed, from idle to busy.
+var wordOrder = []string{"uniform", "zipf", "hotspot", "none", "full", "always", "everysec", "no", "own", "sigterm", "kill9", "cut", "kill", "replay", "snapshot", "auto"}
 
 func (s *study) compareParams(a, b map[string]string) int {
 	for _, k := range paramNames(a, b) {

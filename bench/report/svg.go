@@ -1,10 +1,12 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -18,10 +20,10 @@ const (
 	left        = 66.0
 	right       = 16.0
 	top         = 26.0
-	bottom      = 44.0
+	bottom      = 46.0
 	rowHeight   = 44.0
 	rowTrack    = 24.0 // of a row, from its top to where its marks are
-	letterWidth = 7.0
+	letterWidth = 7.4
 )
 
 // hit is a place that tells its value when pointed at.
@@ -92,11 +94,11 @@ func (st style) lineClass() string {
 
 // swatch is the sample of a series in the legend.
 func (s series) swatch() string {
-	out := `<svg class="key" viewBox="0 0 30 12" aria-hidden="true">`
-	if s.line {
-		out += fmt.Sprintf(`<line class="%s" x1="0" y1="6" x2="30" y2="6"/>`, s.style.lineClass())
+	if !s.line {
+		return `<svg class="key dot" viewBox="0 0 12 12" aria-hidden="true">` + s.style.marker(6, 6) + "</svg>"
 	}
-	if !s.dimless {
+	out := fmt.Sprintf(`<svg class="key" viewBox="0 0 30 12" aria-hidden="true"><line class="%s" x1="0" y1="6" x2="30" y2="6"/>`, s.style.lineClass())
+	if !s.bare {
 		out += s.style.marker(15, 6)
 	}
 	return out + "</svg>"
@@ -144,17 +146,27 @@ func (pic *picture) drawCurves(p plot) {
 	pic.text(0, 11, "start", "u", axisLabel(p.y.label, sy.log))
 	pic.xTicks(sx, height-bottom)
 	pic.text((left+width-right)/2, height-5, "middle", "u", axisLabel(p.x.label, sx.log))
-	for i, r := range p.rules {
-		x := sx.pos(r.x)
-		pic.segment("r", x, top, x, height-bottom)
-		anchor, dx := "start", 4.0
-		if x > (left+width-right)/2 {
-			anchor, dx = "end", -4
-		}
-		pic.text(x+dx, top+9+14*float64(i), anchor, "b", r.label)
-	}
 	for _, s := range p.series {
 		pic.series(s, sx, sy)
+	}
+	pic.rules(p.rules, sx)
+}
+
+// rules draws lines across the plot. Their labels stand at the top, the leftmost to the left of its line if there is room, the others
+// below each other to the right of theirs, or to the left where the plot ends.
+func (pic *picture) rules(rules []rule, sx scale) {
+	sorted := slices.SortedFunc(slices.Values(rules), func(a, b rule) int { return cmp.Compare(a.x, b.x) })
+	below := 0
+	for i, r := range sorted {
+		x, room := sx.pos(r.x), float64(utf8.RuneCountInString(r.label))*letterWidth+6
+		pic.segment("r", x, top, x, height-bottom)
+		anchor, dx, y := "start", 5.0, top+9+14*float64(below)
+		if i == 0 && len(sorted) > 1 && x-room > left || x+room > width {
+			anchor, dx = "end", -5
+		} else {
+			below++
+		}
+		pic.text(x+dx, y, anchor, "b", r.label)
 	}
 }
 
@@ -181,7 +193,7 @@ func (pic *picture) xTicks(sx scale, y float64) {
 		}
 		free = to
 		pic.segment("a", t.at, y, t.at, y+5)
-		pic.text(place(t), y+17, "middle", "t", t.text)
+		pic.text(place(t), y+19, "middle", "t", t.text)
 	}
 }
 
@@ -196,7 +208,7 @@ func (pic *picture) series(s series, sx, sy scale) {
 	for i, pt := range s.points {
 		x, y := sx.pos(pt.x), sy.pos(pt.y)
 		pic.hits = append(pic.hits, hit{int(math.Round(x)), int(math.Round(y)), pt.tip})
-		if s.dimless || s.sparse && i%max(len(s.points)/6, 1) != 0 {
+		if s.bare || s.sparse && i%max(len(s.points)/6, 1) != 0 {
 			continue
 		}
 		if pt.low != pt.high {

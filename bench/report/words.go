@@ -260,7 +260,7 @@ func describe(param, value string) string {
 	case "dist":
 		return value + " keys"
 	case "value":
-		if isNumber && n >= 1024 {
+		if isNumber && n >= 1024 && math.Mod(n, 1024) == 0 {
 			return byteSize(n) + " values"
 		}
 		return count + " B values"
@@ -353,9 +353,9 @@ func enumerate(parts []string) string {
 	return strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1]
 }
 
-// sentenceCase makes the first letter a capital.
+// sentenceCase makes the first letter a capital, but not that of p99.
 func sentenceCase(s string) string {
-	if s == "" {
+	if s == "" || len(s) > 1 && s[1] >= '0' && s[1] <= '9' {
 		return s
 	}
 	return strings.ToUpper(s[:1]) + s[1:]

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -70,15 +71,16 @@ func (s *study) curve(c curves, xs []string, l *line, metric, name string, st st
 			continue
 		}
 		at := float64(i)
-		if n, isNumber := numeric(c.x, x); isNumber {
+		if n, isNumber := s.place(c.x, set); isNumber {
 			at = n
 		}
 		tip := fmt.Sprintf("%s, %s: %s", name, describe(c.x, x), v.show(unitOf(metric)))
 		if share, ok := set.mean("chose-snapshot"); ok && set.params["choice"] == "auto" {
 			tip += fmt.Sprintf(" (chose the snapshot in %.0f %% of the rounds)", 100*share)
 		}
-		sr.points = append(sr.points, point{at, v.median, v.low, v.high, tip})
+		sr.points = append(sr.points, point{at, v.median, v.low, v.high, tip, x})
 	}
+	slices.SortStableFunc(sr.points, func(a, b point) int { return cmp.Compare(a.x, b.x) })
 	return sr
 }
 
@@ -94,6 +96,16 @@ func (set *setting) mean(metric string) (float64, bool) {
 	return sum / float64(max(n, 1)), n > 0
 }
 
+// place is where a setting belongs on a numeric axis: at its parameter, or, where that says "as many writes as it takes", at the writes
+// that it took.
+func (s *study) place(param string, set *setting) (float64, bool) {
+	if n, ok := numeric(param, set.params[param]); ok {
+		return n, true
+	}
+	got, ok := set.metric("rate-got")
+	return got.median, ok && param == "rate"
+}
+
 // paramAxis has a tick for each value of a parameter. Numbers stand where they belong, log if they are far apart; words side by side.
 func (s *study) paramAxis(param string, xs []string) axis {
 	a := axis{label: paramTitle(param), unit: plain}
@@ -104,6 +116,9 @@ func (s *study) paramAxis(param string, xs []string) axis {
 	least, most, numbers := 0.0, 0.0, true
 	for _, x := range xs {
 		n, ok := numeric(param, x)
+		if !ok && param == "rate" {
+			continue // it stands where its writes were
+		}
 		numbers = numbers && ok
 		if n > 0 && (least == 0 || n < least) {
 			least = n
@@ -111,7 +126,7 @@ func (s *study) paramAxis(param string, xs []string) axis {
 		most = max(most, n)
 		a.ticks = append(a.ticks, n)
 	}
-	if !numbers {
+	if !numbers || len(a.ticks) == 0 {
 		a.ticks, a.names = nil, nil
 		for i, x := range xs {
 			a.ticks, a.names = append(a.ticks, float64(i)), append(a.names, x)
@@ -129,13 +144,12 @@ func (p *plot) tableByX(title string, xs []string) table {
 		head = append(head, sr.name)
 	}
 	t := table{labels: 1, rows: [][]string{head}}
-	for i, x := range xs {
+	for _, x := range xs {
 		line := []string{x}
-		at := p.x.ticks[i]
 		for _, sr := range p.series {
 			text := ""
 			for _, pt := range sr.points {
-				if pt.x == at {
+				if pt.at == x {
 					text = spread{pt.y, pt.low, pt.high, 2}.cell(p.y.unit)
 				}
 			}

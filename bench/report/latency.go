@@ -16,7 +16,7 @@ func (s *study) overTime(bench, metric string) []plot {
 	var plots []plot
 	groups := s.grid(s.sets[bench], "", latencyVariants)
 	for _, g := range groups {
-		p := plot{label: label(g, groups), x: axis{label: "seconds since the measurement began", unit: plain}, y: axis{label: infoOf(metric).title, unit: unitOf(metric), fromSpread: true}}
+		p := plot{label: label(g, groups), x: axis{label: "seconds since " + eventOf(bench), unit: plain}, y: axis{label: infoOf(metric).title, unit: unitOf(metric), fromSpread: true}}
 		variants := g.variantList()
 		t := table{labels: 1, rows: [][]string{{"server", "lowest", "median", "highest"}}}
 		var worst []said
@@ -26,7 +26,7 @@ func (s *study) overTime(bench, metric string) []plot {
 			var values []float64
 			for _, x := range samples {
 				values = append(values, x.Value)
-				sr.points = append(sr.points, point{x.T, x.Value, x.Value, x.Value, fmt.Sprintf("%s, after %s: %s", sr.name, secondsUnit.show(x.T), unitOf(metric).show(x.Value))})
+				sr.points = append(sr.points, point{x: x.T, y: x.Value, low: x.Value, high: x.Value, tip: fmt.Sprintf("%s, after %s: %s", sr.name, secondsUnit.show(x.T), unitOf(metric).show(x.Value))})
 			}
 			v, ok := spreadOf(values)
 			if !ok {
@@ -42,11 +42,27 @@ func (s *study) overTime(bench, metric string) []plot {
 		if len(worst) == 0 {
 			continue
 		}
+		if slices.ContainsFunc(p.series, func(sr series) bool { return sr.points[0].x < 0 }) {
+			p.rules = []rule{{0, ""}}
+		}
 		p.table = t
 		p.sentence = fmt.Sprintf("The worst second has %s of %s.", articled(metric), list(worst, metric, "with"))
 		plots = append(plots, p)
 	}
 	return plots
+}
+
+// eventOf says what happens at second 0 of a bench's series; what was before it is at seconds below.
+func eventOf(bench string) string {
+	switch bench {
+	case result.Cow:
+		return "the snapshot began"
+	case result.Sync:
+		return "the replica was told to replicate"
+	case result.Outage:
+		return "the replica came back"
+	}
+	return "the measurement began"
 }
 
 func articled(metric string) string {
@@ -179,10 +195,10 @@ func curveOf(buckets []result.Bucket, total int64, name string) []point {
 	for x := 0.0; x < end; x += 1.0 / 12 {
 		q := 1 - math.Pow(10, -x)
 		ms := quantile(buckets, total, q)
-		out = append(out, point{x, ms, ms, ms, fmt.Sprintf("%s, %s %%: %s", name, percent(q), millisUnit.show(ms))})
+		out = append(out, point{x: x, y: ms, low: ms, high: ms, tip: fmt.Sprintf("%s, %s %%: %s", name, percent(q), millisUnit.show(ms))})
 	}
 	ms := buckets[len(buckets)-1].Ms
-	return append(out, point{end, ms, ms, ms, fmt.Sprintf("%s, the slowest of %s: %s", name, separated(float64(total)), millisUnit.show(ms))})
+	return append(out, point{x: end, y: ms, low: ms, high: ms, tip: fmt.Sprintf("%s, the slowest of %s: %s", name, separated(float64(total)), millisUnit.show(ms))})
 }
 
 // percent writes a share with as many digits as its distance from 100 needs.

@@ -48,6 +48,7 @@ type point struct {
 	x, y      float64
 	low, high float64 // equal where there is no range
 	tip       string
+	at        string // the parameter that x stands for
 }
 
 // rule is a line across the plot at a value of x.

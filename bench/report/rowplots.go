@@ -36,7 +36,7 @@ func (s *study) byRow(c rowsOf) []plot {
 				if c.row != "" {
 					name += ", " + describe(c.row, x)
 				}
-				sr.points = append(sr.points, point{v.median, float64(i), v.low, v.high, name + ": " + v.show(unitOf(c.metric))})
+				sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: name + ": " + v.show(unitOf(c.metric))})
 			}
 			p.add(sr)
 		}

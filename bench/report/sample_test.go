@@ -116,7 +116,10 @@ func (s *sample) throughput(round int, faster float64) {
 
 func (s *sample) cow(round int) {
 	point := func(rate, dist, value, keys string) {
-		r, _ := strconv.ParseFloat(rate, 64)
+		r, err := strconv.ParseFloat(rate, 64)
+		if err != nil {
+			r = 90_000
+		}
 		v, _ := strconv.ParseFloat(value, 64)
 		k, _ := strconv.ParseFloat(keys, 64)
 		skew := map[string]float64{"uniform": 1, "zipf": 0.55, "hotspot": 0.3}[dist]
@@ -131,10 +134,14 @@ func (s *sample) cow(round int) {
 				m["extra-B"], m["copied-B"], m["own-B"] = s.about(r*float64(v+80)*0.6)-3e6, s.about(r*float64(v)*0.5*skew), s.about(r*float64(v)*0.5*skew)
 				m["pause-ms"], m["fork-ms"], m["p99.9-ms"] = s.about(1.9), s.about(0.4), s.about(2.2)
 			}
-			s.add(result.Cow, sub, round, params, m)
+			p := s.add(result.Cow, sub, round, params, m)
+			p.Series = map[string][]result.Sample{"p99-ms": s.seconds(12, 1.1, m["p99.9-ms"], 8)}
+			for i := range p.Series["p99-ms"] {
+				p.Series["p99-ms"][i].T -= 6
+			}
 		}
 	}
-	for _, rate := range []string{"0", "1000", "5000", "20000", "50000"} {
+	for _, rate := range []string{"0", "1000", "5000", "20000", "50000", "max"} {
 		point(rate, "uniform", "100", "1000000")
 	}
 	point("20000", "hotspot", "100", "1000000")

@@ -121,8 +121,8 @@ func (s *study) compareValues(param, a, b string) int {
 	return cmp.Or(cmp.Compare(slices.Index(wordOrder, a), slices.Index(wordOrder, b)), cmp.Compare(s.rank[param][a], s.rank[param][b]))
 }
 
-// wordOrder has values that are words and have an order of their own: from even to skewed, from idle to busy.
-var wordOrder = []string{"uniform", "zipf", "hotspot", "none", "full", "always", "everysec", "no", "own", "sigterm", "kill9", "cut", "kill", "replay", "snapshot", "auto"}
+// wordOrder has values that are words and have an order of their own: from even to skewed, from idle to busy. Numbers come before them.
+var wordOrder = []string{"uniform", "zipf", "hotspot", "none", "full", "always", "everysec", "no", "own", "sigterm", "kill9", "cut", "kill", "replay", "snapshot", "auto", "max"}
 
 func (s *study) compareParams(a, b map[string]string) int {
 	for _, k := range paramNames(a, b) {

@@ -132,7 +132,7 @@ func facts(run *result.Run) [][2]string {
 		if disk != "" {
 			disk += "; "
 		}
-		disk += fmt.Sprintf("4 KiB and fdatasync: p50 %s, p99 %s", millisUnit.show(m.FsyncP50*1e3), millisUnit.show(m.FsyncP99*1e3))
+		disk += fmt.Sprintf("fsync of 4 KiB: p50 %s, p99 %s", millisUnit.show(m.FsyncP50*1e3), millisUnit.show(m.FsyncP99*1e3))
 	}
 	add("Disk", disk)
 	return out

@@ -20,12 +20,15 @@ type metricInfo struct {
 var metricTable = []metricInfo{
 	{"req/s", "requests per second", 1},
 	{"took-s", "seconds until done", -1},
+	{"caught-s", "seconds from the link being up until done", -1},
+	{"lagless-s", "seconds from the link being up until nothing is missing", -1},
 	{"link-s", "seconds until the link is up", -1},
 	{"MB/s", "megabytes per second", 1},
 	{"keys/s", "keys per second", 1},
 	{"before-req/s", "writes per second before", 1},
 	{"during-req/s", "writes per second meanwhile", 1},
 	{"extra-B", "extra memory, from outside", -1},
+	{"memory-B", "most memory, with children", -1},
 	{"copied-B", "bytes copied, by the server's own figure", -1},
 	{"own-B", "extra memory, by the server's own figure", -1},
 	{"pause-ms", "longest pause of a client, ms", -1},
@@ -33,7 +36,6 @@ var metricTable = []metricInfo{
 	{"p50-ms", "p50 latency, ms", -1},
 	{"p99-ms", "p99 latency, ms", -1},
 	{"p99.9-ms", "p99.9 latency, ms", -1},
-	{"quiet-p99.9-ms", "p99.9 latency without, ms", 0},
 	{"max-ms", "longest latency, ms", -1},
 	{"cpu-us/op", "server's CPU per request, µs", -1},
 	{"generator-cpu-us/op", "generator's CPU per request, µs", 0},
@@ -43,6 +45,8 @@ var metricTable = []metricInfo{
 	{"rate-got", "writes per second reached", 0},
 	{"estimate-replay-s", "server's estimate for a replay, seconds", 0},
 	{"estimate-snapshot-s", "server's estimate for a snapshot, seconds", 0},
+	{"full", "full syncs", 0},
+	{"partial", "partial syncs", 0},
 	{"chose-snapshot", "chose the snapshot (1) or the replay (0)", 0},
 }
 
@@ -57,6 +61,9 @@ func metricPlace(name string) int {
 func infoOf(name string) metricInfo {
 	if i := metricPlace(name); i < len(metricTable) {
 		return metricTable[i]
+	}
+	if of, ok := strings.CutPrefix(name, "quiet-"); ok {
+		return metricInfo{name, infoOf(of).title + ", without", 0}
 	}
 	better := -1
 	if strings.HasSuffix(name, "/s") {
@@ -274,6 +281,9 @@ func describe(param, value string) string {
 		}
 		return count + " deep"
 	case "rate":
+		if !isNumber {
+			return "full speed"
+		}
 		return count + " writes/s"
 	case "policy":
 		if value == "own" {

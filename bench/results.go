@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/holdfast-db/holdfast/bench/report"
@@ -57,7 +58,9 @@ func (o *outputs) save(out io.Writer, run *result.Run, failed error) error {
 	if failed == nil {
 		run.Ended = time.Now().UTC()
 	} else {
-		run.Notes = append(run.Notes, fmt.Sprintf("The run failed: %v.", failed))
+		// What a server said before it died is below the first line, and on the terminal.
+		cause, _, _ := strings.Cut(failed.Error(), "\n")
+		run.Notes = append(run.Notes, fmt.Sprintf("The run failed: %s.", strings.TrimRight(cause, ":. ")))
 	}
 	if err := report.Write(o.dir, run, o.old); err != nil {
 		return err

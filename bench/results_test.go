@@ -87,7 +87,7 @@ func TestOutputsAreTriedBeforeTheRun(t *testing.T) {
 func TestResultsOfAFailedRunAreKept(t *testing.T) {
 	dir := t.TempDir()
 	o := outputs{dir: dir}
-	require.NoError(t, o.save(io.Discard, oneRun(), errors.New("redis has gone")))
+	require.NoError(t, o.save(io.Discard, oneRun(), errors.New("redis has gone:\nits log")))
 	run, err := result.Read(filepath.Join(dir, report.ResultsFile))
 	require.NoError(t, err)
 	require.True(t, run.Ended.IsZero())

@@ -29,7 +29,7 @@ func (s *study) byParam(c curves) []plot {
 	groups = slices.DeleteFunc(groups, func(g *group) bool { return len(s.xs(g, c.x, c.metric)) < 2 })
 	for _, g := range groups {
 		xs := s.xs(g, c.x, c.metric)
-		p := plot{label: label(g, groups), of: joinParams(g.params), x: s.paramAxis(c.x, xs), y: axis{label: infoOf(c.metric).title, unit: unitOf(c.metric), fromSpread: true}}
+		p := plot{label: label(g, groups), of: joinParams(g.params), x: s.paramAxis(c.x, xs, g), y: axis{label: infoOf(c.metric).title, unit: unitOf(c.metric), fromSpread: true}}
 		variants := g.variantList()
 		for _, l := range g.lines {
 			st := s.style(l.subject, variantIndex(variants, l.variant))
@@ -107,7 +107,7 @@ func (s *study) place(param string, set *setting) (float64, bool) {
 }
 
 // paramAxis has a tick for each value of a parameter. Numbers stand where they belong, log if they are far apart; words side by side.
-func (s *study) paramAxis(param string, xs []string) axis {
+func (s *study) paramAxis(param string, xs []string, g *group) axis {
 	a := axis{label: paramTitle(param), unit: plain}
 	whole := func(x string) bool { n, ok := numeric(param, x); return ok && math.Mod(n, 1024) == 0 }
 	if param == "bytes" || param == "value" && !slices.ContainsFunc(xs, func(x string) bool { return !whole(x) }) {
@@ -117,7 +117,14 @@ func (s *study) paramAxis(param string, xs []string) axis {
 	for _, x := range xs {
 		n, ok := numeric(param, x)
 		if !ok && param == "rate" {
-			continue // it stands where its writes were
+			// It stands where its writes were, without a mark at the axis.
+			for _, l := range g.lines {
+				if set := l.at(param, x); set != nil {
+					got, _ := s.place(param, set)
+					most = max(most, got)
+				}
+			}
+			continue
 		}
 		numbers = numbers && ok
 		if n > 0 && (least == 0 || n < least) {
@@ -192,11 +199,7 @@ type said struct {
 
 // saidOf is false for the null server: sentences are about servers.
 func (g *group) saidOf(l *line, value float64) (said, bool) {
-	v := said{name: subjectName(l.subject), value: value}
-	if g.variants() > 1 {
-		v.variant = describeAll(l.variant, paramNames(l.variant))
-	}
-	return v, l.subject != result.NullServer
+	return said{subjectName(l.subject), g.words(l), value}, l.subject != result.NullServer
 }
 
 // valuesAt are the values of all lines but the null server's at x.

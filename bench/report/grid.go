@@ -85,22 +85,24 @@ func (l *line) at(x, value string) *setting {
 // name of a line in a legend: the subject, and the variant where the group has several.
 func (g *group) name(l *line) string {
 	name := sentenceCase(subjectName(l.subject))
-	if v := describeAll(l.variant, paramNames(l.variant)); v != "" && g.variants() > 1 {
+	if v := g.words(l); v != "" {
 		name += ", " + v
 	}
 	return name
 }
 
-// variants counts the variants in the group.
-func (g *group) variants() int {
-	var seen []map[string]string
-	for _, l := range g.lines {
-		if len(l.variant) > 0 && !slices.ContainsFunc(seen, func(v map[string]string) bool { return maps.Equal(v, l.variant) }) {
-			seen = append(seen, l.variant)
-		}
+// words say what tells a line's variant from the others of the group; "" if there is only one.
+func (g *group) words(l *line) string {
+	list := g.variantList()
+	if len(list) < 2 {
+		return ""
 	}
-	return len(seen)
+	vary, _ := varying(list)
+	return describeAll(l.variant, vary)
 }
+
+// variants counts the variants in the group.
+func (g *group) variants() int { return len(g.variantList()) }
 
 // label tells a group from the others.
 func label(g *group, all []*group) string {

@@ -46,7 +46,7 @@ func (s *study) overTime(bench, metric string) []plot {
 			p.rules = []rule{{0, ""}}
 		}
 		p.table = t
-		p.sentence = fmt.Sprintf("The worst second has %s of %s.", articled(metric), list(worst, metric, "with"))
+		p.sentence = fmt.Sprintf("%s is at its worst %s.", quantityOf(metric), list(worst, metric, "with"))
 		plots = append(plots, p)
 	}
 	return plots
@@ -65,11 +65,11 @@ func eventOf(bench string) string {
 	return "the measurement began"
 }
 
-func articled(metric string) string {
+func quantityOf(metric string) string {
 	if metric == "max-ms" {
-		return "a longest wait"
+		return "The longest wait"
 	}
-	return "a p99"
+	return "The p99 latency"
 }
 
 // typical is the series of the round that is in the middle by its highest value.
@@ -117,16 +117,24 @@ func (s *study) distributions(bench string) []plot {
 		variants := g.variantList()
 		t := table{labels: 1, rows: [][]string{{"server", "requests", "p50", "p90", "p99", "p99.9", "p99.99", "max"}}}
 		deepest := 0.0
-		var p999 []said
+		var tail []said
+		least := int64(math.MaxInt64)
+		for _, l := range g.lines {
+			if buckets := merged(l.sets[0]); len(buckets) > 0 {
+				least = min(least, countOf(buckets))
+			}
+		}
+		// Of a few hundred requests there is no slowest thousandth.
+		rare, words := 0.999, "one request in a thousand"
+		if least < 5000 {
+			rare, words = 0.99, "one request in a hundred"
+		}
 		for _, l := range g.lines {
 			buckets := merged(l.sets[0])
 			if len(buckets) == 0 {
 				continue
 			}
-			total := int64(0)
-			for _, b := range buckets {
-				total += b.Count
-			}
+			total := countOf(buckets)
 			sr := series{name: g.name(l), style: s.style(l.subject, variantIndex(variants, l.variant)), line: true, sparse: true}
 			sr.points = curveOf(buckets, total, sr.name)
 			deepest = max(deepest, sr.points[len(sr.points)-1].x)
@@ -136,11 +144,11 @@ func (s *study) distributions(bench string) []plot {
 				line = append(line, millisUnit.cell(quantile(buckets, total, q)))
 			}
 			t.rows = append(t.rows, line)
-			if x, ok := g.saidOf(l, quantile(buckets, total, 0.999)); ok {
-				p999 = append(p999, x)
+			if x, ok := g.saidOf(l, quantile(buckets, total, rare)); ok {
+				tail = append(tail, x)
 			}
 		}
-		if len(p999) == 0 {
+		if len(tail) == 0 {
 			continue
 		}
 		for _, n := range nines {
@@ -149,10 +157,31 @@ func (s *study) distributions(bench string) []plot {
 			}
 		}
 		p.table = t
-		p.sentence = fmt.Sprintf("One request in a thousand takes longer than %s.", list(p999, "p99.9-ms", "with"))
+		p.sentence = sentenceCase(fmt.Sprintf("%s%s takes longer than %s.", whileOf(bench), words, list(tail, "p99.9-ms", "with")))
 		plots = append(plots, p)
 	}
 	return plots
+}
+
+// whileOf is what goes on while latencies of a bench are taken.
+func whileOf(bench string) string {
+	switch bench {
+	case result.Cow:
+		return "during a snapshot "
+	case result.Sync:
+		return "during a full sync "
+	case result.Outage:
+		return "while the replica catches up "
+	}
+	return ""
+}
+
+func countOf(buckets []result.Bucket) int64 {
+	total := int64(0)
+	for _, b := range buckets {
+		total += b.Count
+	}
+	return total
 }
 
 // merged adds up the buckets of all rounds.

@@ -186,7 +186,7 @@ func (s *study) estimatePlots() []plot {
 			continue
 		}
 		for _, sub := range s.subjects(result.Outage) {
-			p := plot{label: label(g, groups), of: joinParams(g.params), x: s.paramAxis("bytes", xs), y: axis{label: "seconds", unit: secondsUnit, fromSpread: true}}
+			p := plot{label: label(g, groups), of: joinParams(g.params), x: s.paramAxis("bytes", xs, g), y: axis{label: "seconds", unit: secondsUnit, fromSpread: true}}
 			if len(s.subjects(result.Outage)) > 1 {
 				p.label = strings.TrimSuffix(sentenceCase(subjectName(sub))+", "+strings.ToLower(p.label), ", ")
 			}

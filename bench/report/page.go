@@ -144,8 +144,8 @@ func (s *study) section(bench string) (section, error) {
 	}
 	before := false
 	for _, f := range append(figures,
-		figure{what: "p99 latency of each second, on the way through the measurement.", plots: s.overTime(bench, "p99-ms")},
-		figure{what: "Longest wait in each second, on the way through the measurement.", plots: s.overTime(bench, "max-ms")}) {
+		figure{what: "p99 latency over time, of the round in the middle.", plots: s.overTime(bench, "p99-ms")},
+		figure{what: "Longest wait over time, of the round in the middle.", plots: s.overTime(bench, "max-ms")}) {
 		if len(f.plots) == 0 {
 			continue
 		}
@@ -181,9 +181,9 @@ func (s *study) section(bench string) (section, error) {
 // measured is a figure with its unit.
 var measured = regexp.MustCompile(`([0-9]) (ms|s|µs|B|[KMGT]iB|%|million|deep|times|req/s|writes/s|keys/s|MB/s)(\W|$)`)
 
-// unbroken keeps figures and their units in one line.
+// unbroken keeps figures and their units in one line, and the two of a pair.
 func unbroken(text string) string {
-	return measured.ReplaceAllString(text, "$1\u00a0$2$3")
+	return strings.ReplaceAll(measured.ReplaceAllString(text, "$1\u00a0$2$3"), " → ", "\u00a0→\u00a0")
 }
 
 func (t table) view() tableView {

@@ -79,7 +79,7 @@ func (s *study) sayThroughput(g *group, x string, xs []string) string {
 					}
 				}
 				if g.variants() > 1 {
-					text += " with " + describeAll(l.variant, paramNames(l.variant))
+					text += " with " + g.words(l)
 				}
 				parts = append(parts, text)
 			}

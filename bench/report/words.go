@@ -22,6 +22,7 @@ var metricTable = []metricInfo{
 	{"took-s", "seconds until done", -1},
 	{"caught-s", "seconds from the link being up until done", -1},
 	{"lagless-s", "seconds from the link being up until nothing is missing", -1},
+	{"exit-s", "seconds until the process has ended", -1},
 	{"link-s", "seconds until the link is up", -1},
 	{"MB/s", "megabytes per second", 1},
 	{"keys/s", "keys per second", 1},

@@ -74,7 +74,7 @@ func (s *study) curve(c curves, xs []string, l *line, metric, name string, st st
 		if n, isNumber := s.place(c.x, set); isNumber {
 			at = n
 		}
-		tip := fmt.Sprintf("%s, %s: %s", name, describe(c.x, x), v.show(unitOf(metric)))
+		tip := fmt.Sprintf("%s: %s", describe(c.x, x), v.show(unitOf(metric)))
 		if share, ok := set.mean("chose-snapshot"); ok && set.params["choice"] == "auto" {
 			tip += fmt.Sprintf(" (chose the snapshot in %.0f %% of the rounds)", 100*share)
 		}

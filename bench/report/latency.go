@@ -26,7 +26,7 @@ func (s *study) overTime(bench, metric string) []plot {
 			var values []float64
 			for _, x := range samples {
 				values = append(values, x.Value)
-				sr.points = append(sr.points, point{x: x.T, y: x.Value, low: x.Value, high: x.Value, tip: fmt.Sprintf("%s, after %s: %s", sr.name, secondsUnit.show(x.T), unitOf(metric).show(x.Value))})
+				sr.points = append(sr.points, point{x: x.T, y: x.Value, low: x.Value, high: x.Value, tip: fmt.Sprintf("after %s: %s", secondsUnit.show(x.T), unitOf(metric).show(x.Value))})
 			}
 			v, ok := spreadOf(values)
 			if !ok {
@@ -136,7 +136,7 @@ func (s *study) distributions(bench string) []plot {
 			}
 			total := countOf(buckets)
 			sr := series{name: g.name(l), style: s.style(l.subject, variantIndex(variants, l.variant)), line: true, sparse: true}
-			sr.points = curveOf(buckets, total, sr.name)
+			sr.points = curveOf(buckets, total)
 			deepest = max(deepest, sr.points[len(sr.points)-1].x)
 			p.add(sr)
 			line := []string{sr.name, separated(float64(total))}
@@ -218,16 +218,16 @@ func quantile(buckets []result.Bucket, total int64, q float64) float64 {
 }
 
 // curveOf takes some 12 points for each factor of ten towards the tail, up to where one request is left.
-func curveOf(buckets []result.Bucket, total int64, name string) []point {
+func curveOf(buckets []result.Bucket, total int64) []point {
 	var out []point
 	end := math.Log10(float64(total))
 	for x := 0.0; x < end; x += 1.0 / 12 {
 		q := 1 - math.Pow(10, -x)
 		ms := quantile(buckets, total, q)
-		out = append(out, point{x: x, y: ms, low: ms, high: ms, tip: fmt.Sprintf("%s, %s %%: %s", name, percent(q), millisUnit.show(ms))})
+		out = append(out, point{x: x, y: ms, low: ms, high: ms, tip: fmt.Sprintf("%s %%: %s", percent(q), millisUnit.show(ms))})
 	}
 	ms := buckets[len(buckets)-1].Ms
-	return append(out, point{x: end, y: ms, low: ms, high: ms, tip: fmt.Sprintf("%s, the slowest of %s: %s", name, separated(float64(total)), millisUnit.show(ms))})
+	return append(out, point{x: end, y: ms, low: ms, high: ms, tip: fmt.Sprintf("the slowest of %s: %s", separated(float64(total)), millisUnit.show(ms))})
 }
 
 // percent writes a share with as many digits as its distance from 100 needs.

@@ -1,7 +1,8 @@
 "use strict";
 // Values at a pointer or a tap: the nearest mark of the plot tells what it stands for.
 for (const svg of document.querySelectorAll("svg.plot")) {
-  const hits = JSON.parse(svg.dataset.hits) || [];
+  const data = JSON.parse(svg.dataset.hits);
+  const hits = (data.p || []).map(([x, y, s, t]) => ({ x, y, t: data.s[s] + ", " + t }));
   const figure = svg.closest("figure");
   let tip = null, ring = null;
   const leave = () => {

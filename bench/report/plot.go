@@ -47,8 +47,8 @@ type series struct {
 type point struct {
 	x, y      float64
 	low, high float64 // equal where there is no range
-	tip       string
-	at        string // the parameter that x stands for
+	tip       string  // what it is, without the series' name
+	at        string  // the parameter that x stands for
 }
 
 // rule is a line across the plot at a value of x.

@@ -32,11 +32,11 @@ func (s *study) byRow(c rowsOf) []plot {
 				if !ok {
 					continue
 				}
-				name := sr.name
+				tip := v.show(unitOf(c.metric))
 				if c.row != "" {
-					name += ", " + describe(c.row, x)
+					tip = describe(c.row, x) + ": " + tip
 				}
-				sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: name + ": " + v.show(unitOf(c.metric))})
+				sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: tip})
 			}
 			p.add(sr)
 		}

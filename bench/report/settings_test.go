@@ -141,7 +141,7 @@ func TestBuckets(t *testing.T) {
 	for q, want := range map[float64]float64{0: 1, 0.5: 1, 0.9: 1, 0.91: 5, 0.94: 5, 0.95: 9, 1: 9} {
 		require.Equal(t, want, quantile(b, 200, q), strconv.FormatFloat(q, 'f', -1, 64))
 	}
-	curve := curveOf(b, 200, "x")
+	curve := curveOf(b, 200)
 	require.InDelta(t, 2.301, curve[len(curve)-1].x, 0.001)
 	require.Equal(t, 9.0, curve[len(curve)-1].y)
 	require.True(t, slices.IsSortedFunc(curve, func(a, b point) int { return int(a.y - b.y) }))

@@ -26,18 +26,26 @@ const (
 	letterWidth = 7.4
 )
 
-// hit is a place that tells its value when pointed at.
-type hit struct {
-	X int    `json:"x"`
-	Y int    `json:"y"`
-	T string `json:"t"`
+// hits are the places that tell their value when pointed at: the names of the series, and for each place x, y, the series' index and
+// the text. They are the larger part of a page, therefore without names of fields.
+type hits struct {
+	Series []string `json:"s"`
+	Points [][4]any `json:"p"`
 }
 
 // picture collects the parts of an SVG.
 type picture struct {
 	b    strings.Builder
-	hits []hit
+	hits hits
 }
+
+// hit adds a place of the series that was named last.
+func (pic *picture) hit(x, y float64, tip string) {
+	pic.hits.Points = append(pic.hits.Points, [4]any{int(math.Round(x)), int(math.Round(y)), len(pic.hits.Series) - 1, tip})
+}
+
+// singleQuoted escapes text for an attribute between single quotes, in which JSON keeps its own.
+var singleQuoted = strings.NewReplacer("&", "&amp;", "'", "&#39;", "<", "&lt;", ">", "&gt;")
 
 func (pic *picture) add(format string, args ...any) { fmt.Fprintf(&pic.b, format, args...) }
 
@@ -118,8 +126,8 @@ func (p plot) svg() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf(`<svg class="plot" viewBox="0 0 %s %s" role="img" aria-label="%s" data-hits="%s">%s</svg>`,
-		coord(width), coord(h), html.EscapeString(p.sentence), html.EscapeString(string(hits)), pic.b.String()), nil
+	return fmt.Sprintf(`<svg class="plot" viewBox="0 0 %s %s" role="img" aria-label="%s" data-hits='%s'>%s</svg>`,
+		coord(width), coord(h), html.EscapeString(p.sentence), singleQuoted.Replace(string(hits)), pic.b.String()), nil
 }
 
 func (p plot) extents() (xs, ys []float64) {
@@ -198,6 +206,7 @@ func (pic *picture) xTicks(sx scale, y float64) {
 }
 
 func (pic *picture) series(s series, sx, sy scale) {
+	pic.hits.Series = append(pic.hits.Series, s.name)
 	if s.line && len(s.points) > 1 {
 		var path []string
 		for _, pt := range s.points {
@@ -207,7 +216,7 @@ func (pic *picture) series(s series, sx, sy scale) {
 	}
 	for i, pt := range s.points {
 		x, y := sx.pos(pt.x), sy.pos(pt.y)
-		pic.hits = append(pic.hits, hit{int(math.Round(x)), int(math.Round(y)), pt.tip})
+		pic.hit(x, y, pt.tip)
 		if s.bare || s.sparse && i%max(len(s.points)/6, 1) != 0 {
 			continue
 		}
@@ -249,6 +258,7 @@ func (pic *picture) drawRows(p plot, h float64) {
 		pic.text(inset, y+rowTrack-11, "start", "t n", name)
 	}
 	for _, s := range p.series {
+		pic.hits.Series = append(pic.hits.Series, s.name)
 		for _, pt := range s.points {
 			x, y := sx.pos(pt.x), top+rowHeight*pt.y+rowTrack
 			st := s.style
@@ -259,7 +269,7 @@ func (pic *picture) drawRows(p plot, h float64) {
 				pic.segment("w "+strings.TrimSuffix(st.class(), " h"), sx.pos(pt.low), y, sx.pos(pt.high), y)
 			}
 			pic.add("%s", st.marker(x, y))
-			pic.hits = append(pic.hits, hit{int(math.Round(x)), int(math.Round(y)), pt.tip})
+			pic.hit(x, y, pt.tip)
 		}
 	}
 }

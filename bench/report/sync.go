@@ -145,7 +145,7 @@ func (s *study) pairPlots(metric, second string, names [2]string, say func([]syn
 				sr.name = sentenceCase(sr.name)
 				for _, pair := range pairs {
 					if v, ok := pair.set.metric(m); ok && pair.load == load {
-						sr.points = append(sr.points, point{x: v.median, y: float64(index[pair.name]), low: v.low, high: v.high, tip: pair.name + ", " + sr.name + ": " + v.show(unitOf(m))})
+						sr.points = append(sr.points, point{x: v.median, y: float64(index[pair.name]), low: v.low, high: v.high, tip: pair.name + ": " + v.show(unitOf(m))})
 					}
 				}
 				p.add(sr)

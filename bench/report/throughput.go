@@ -158,7 +158,7 @@ func (s *study) ratioPlots() []plot {
 				shown[mix] = true
 				compared = l.subject
 				byMix[mix+"\x00"+sr.name] = []string{ratioCell(v)}
-				sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: sentenceCase(subjectName(l.subject)) + ", " + name + ": " + ratioCell(v) + " times"})
+				sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: mixName(mix) + ": " + ratioCell(v) + " times"})
 			}
 			p.add(sr)
 		}

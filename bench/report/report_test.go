@@ -159,7 +159,25 @@ func TestPageHasPlotsForEachBenchWithPoints(t *testing.T) {
 
 // Each plot has a sentence, labelled axes, a legend that tells its series by more than colour, and its figures in a table.
 func TestPlotsAreComplete(t *testing.T) {
-	page, err := renderPage(sampleRun(3, 1.2), nil)
+	for name, run := range map[string]*result.Run{"two servers": sampleRun(3, 1.2), "three servers": withThird(sampleRun(2, 1.2))} {
+		t.Run(name, func(t *testing.T) { requireComplete(t, run) })
+	}
+}
+
+// withThird adds a server that does as redis does.
+func withThird(run *result.Run) *result.Run {
+	run.Subjects = append(run.Subjects, result.Subject{Name: "valkey", Kind: "valkey", Version: "8"})
+	for _, p := range slices.Clone(run.Points) {
+		if p.Subject == "redis" {
+			p.Subject = "valkey"
+			run.Points = append(run.Points, p)
+		}
+	}
+	return run
+}
+
+func requireComplete(t *testing.T, run *result.Run) {
+	page, err := renderPage(run, nil)
 	require.NoError(t, err)
 	class := func(name string) func(*node) bool { return func(n *node) bool { return n.attr["class"] == name } }
 	element := func(name string) func(*node) bool { return func(n *node) bool { return n.name == name } }
@@ -171,6 +189,7 @@ func TestPlotsAreComplete(t *testing.T) {
 		require.NotEmpty(t, plots[0].attr["aria-label"])
 		require.NotEmpty(t, plots[0].find(class("u")), sentence)
 		require.GreaterOrEqual(t, len(plots[0].find(class("t"))), 3, sentence)
+		require.NotRegexp(t, `Inf|NaN`, sentence)
 		keys := map[string]bool{}
 		shapes := map[string]bool{}
 		for _, li := range f.find(element("li")) {

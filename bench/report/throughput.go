@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-db/holdfast/bench/result"
 )
@@ -102,7 +103,7 @@ func (s *study) comparable(g *group) int {
 	return len(seen)
 }
 
-// ratioPlots show, for each fsync policy and whatever else varies but the mix, all mixes at all depths.
+// ratioPlots show all mixes at all depths: a plot for each subject, fsync policy and whatever else varies.
 func (s *study) ratioPlots() []plot {
 	if s.base == "" {
 		return nil
@@ -114,96 +115,74 @@ func (s *study) ratioPlots() []plot {
 		}
 	}
 	groups := s.grid(sets, "mix", []string{"pipeline"})
+	compared := s.compared(result.Throughput, "req/s")
 	var plots []plot
-	for _, g := range groups {
-		p := plot{label: label(g, groups), x: axis{label: "times " + subjectName(s.base), unit: timesUnit, fromSpread: true},
-			rules: []rule{{1, ""}}, table: table{labels: 1}}
-		mixes := s.xs(g, "mix", "req/s")
-		more, count := 0, 0
-		least, most := math.Inf(1), math.Inf(-1)
-		var leastAt, mostAt string
-		compared := ""
-		head := []string{"commands"}
-		byMix := map[string][]string{}
-		shown := map[string]bool{}
-		for _, l := range g.lines {
-			if l.subject == s.base || l.subject == result.NullServer {
+	for _, sub := range compared {
+		for _, g := range groups {
+			p := s.ratioPlot(g, sub)
+			if p.empty() {
 				continue
 			}
-			b := slices.IndexFunc(g.lines, func(o *line) bool {
-				return o.subject == s.base && joinParams(o.variant) == joinParams(l.variant)
-			})
-			if b < 0 {
-				continue
+			p.label = label(g, groups)
+			if len(compared) > 1 {
+				p.label = strings.TrimSuffix(sentenceCase(subjectName(sub))+", "+strings.ToLower(p.label), ", ")
 			}
-			depth := describeAll(l.variant, []string{"pipeline"})
-			sr := series{name: sentenceCase(subjectName(l.subject)) + ", " + depth, style: s.depthStyle(l.subject, variantIndex(g.variantList(), l.variant))}
-			head = append(head, sr.name)
-			for i, mix := range mixes {
-				v, ok := l.at("mix", mix).times(g.lines[b].at("mix", mix), "req/s")
-				if !ok {
-					continue
-				}
-				name := mixName(mix) + ", " + depth
-				count++
-				if v.low > 1 || v.rounds == 1 && v.median > 1 {
-					more++
-				}
-				if v.median < least {
-					least, leastAt = v.median, name
-				}
-				if v.median > most {
-					most, mostAt = v.median, name
-				}
-				shown[mix] = true
-				compared = l.subject
-				byMix[mix+"\x00"+sr.name] = []string{ratioCell(v)}
-				sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: mixName(mix) + ": " + ratioCell(v) + " times"})
-			}
-			p.add(sr)
+			plots = append(plots, p)
 		}
-		if p.empty() {
-			continue
-		}
-		for _, mix := range mixes {
-			p.rows = append(p.rows, mixName(mix))
-			line := []string{mix}
-			for _, name := range head[1:] {
-				cell := byMix[mix+"\x00"+name]
-				line = append(line, slices.Concat(cell, []string{""})[0])
-			}
-			p.table.rows = append(p.table.rows, line)
-		}
-		p.table.rows = slices.Insert(p.table.rows, 0, head)
-		who := sentenceCase(subjectName(compared))
-		if s.comparable(g) > 1 {
-			who = "The others"
-		}
-		with := ""
-		if policy := g.params["policy"]; policy != "" {
-			with = "With " + describe("policy", policy) + " "
-			who = lowerUnlessName(who, compared)
-		}
-		p.sentence = fmt.Sprintf("%s%s %s ahead of %s in every round in %d of %d settings: from %s times (%s) to %s times (%s).", with, who, isAre(s.comparable(g)), subjectName(s.base),
-			more, count, ratio(least), leastAt, ratio(most), mostAt)
-		plots = append(plots, p)
 	}
 	return plots
 }
 
-func isAre(n int) string {
-	if n > 1 {
-		return "are"
+// ratioPlot has a row for each mix and a series for each depth, of one subject. It is empty if the base has none of them.
+func (s *study) ratioPlot(g *group, sub string) plot {
+	name := subjectName(sub)
+	p := plot{x: axis{label: "times " + subjectName(s.base), unit: timesUnit, fromSpread: true}, rules: []rule{{1, ""}}}
+	mixes := s.xs(g, "mix", "req/s")
+	cells := make([][]string, len(mixes))
+	head := []string{"commands"}
+	ahead, count := 0, 0
+	least, most := math.Inf(1), math.Inf(-1)
+	var leastAt, mostAt string
+	for _, l := range g.lines {
+		b := slices.IndexFunc(g.lines, func(o *line) bool { return o.subject == s.base && joinParams(o.variant) == joinParams(l.variant) })
+		if l.subject != sub || b < 0 {
+			continue
+		}
+		depth := describeAll(l.variant, []string{"pipeline"})
+		sr := series{name: strings.TrimSuffix(sentenceCase(name)+", "+depth, ", "), style: s.depthStyle(sub, variantIndex(g.variantList(), l.variant))}
+		for i, mix := range mixes {
+			v, ok := l.at("mix", mix).times(g.lines[b].at("mix", mix), "req/s")
+			cells[i] = append(cells[i], cellOr(ok, ratioCell(v)))
+			if !ok {
+				continue
+			}
+			count++
+			if v.low > 1 {
+				ahead++
+			}
+			at := strings.TrimSuffix(mixName(mix)+", "+depth, ", ")
+			if v.median < least {
+				least, leastAt = v.median, at
+			}
+			if v.median > most {
+				most, mostAt = v.median, at
+			}
+			sr.points = append(sr.points, point{x: v.median, y: float64(i), low: v.low, high: v.high, tip: mixName(mix) + ": " + ratioCell(v) + " times"})
+		}
+		head = append(head, sr.name)
+		p.add(sr)
 	}
-	return "is"
-}
-
-// lowerUnlessName puts words in the middle of a sentence.
-func lowerUnlessName(who, subject string) string {
-	if who == sentenceCase(subjectName(subject)) {
-		return subjectName(subject)
+	p.table = table{labels: 1, rows: [][]string{head}}
+	for i, mix := range mixes {
+		p.rows = append(p.rows, mixName(mix))
+		p.table.rows = append(p.table.rows, append([]string{mix}, cells[i]...))
 	}
-	return "the others"
+	p.sentence = sentenceCase(fmt.Sprintf("%s is ahead of %s in every round in %d of %d settings: from %s times (%s) to %s times (%s).", name, subjectName(s.base),
+		ahead, count, ratio(least), leastAt, ratio(most), mostAt))
+	if policy := g.params["policy"]; policy != "" {
+		p.sentence = "With " + describe("policy", policy) + " " + name + strings.TrimPrefix(p.sentence, sentenceCase(name))
+	}
+	return p
 }
 
 // depthStyle tells depths of pipelines apart by shape, as the rows of one subject have one colour.

@@ -118,10 +118,10 @@ func (c comparison) marked() []change {
 	return out
 }
 
-// size of a change, the same for twice as much and half as much.
+// size of a change, the same for twice as much and half as much; 0 where that cannot be said, as of memory given back.
 func (x change) size() float64 {
 	if x.old.median <= 0 || x.new.median <= 0 {
-		return math.Inf(1)
+		return 0
 	}
 	return math.Abs(math.Log(x.new.median / x.old.median))
 }

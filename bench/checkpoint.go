@@ -34,7 +34,7 @@ func defineCheckpoint(fs *flag.FlagSet) func(context.Context, *env) error {
 			millions(c.keys), keyLen, valueSize, c.conns, c.pipeline, c.policy, c.each, c.rounds)
 		head := []string{"", "req/s", "p50", "p99", "p99.9", "longest"}
 		latency := [][]string{head}
-		figures := [][]string{{"server", "checkpoints", "time of one", "longest hold of the lock", "objects frozen, at most", "bytes frozen, at most", "waits for room"}}
+		figures := [][]string{{"server", "checkpoints", "time of one", "longest hold of the lock", "most CPU time of a hold", "objects frozen, at most", "bytes frozen, at most", "waits for room"}}
 		var ratios [][]string
 		for _, kind := range e.servers {
 			args := policyArgs(kind, c.policy)
@@ -91,7 +91,7 @@ type checkpointFigures struct {
 }
 
 // checkpointFields are fields of INFO whose maximum over all checkpoints is shown.
-var checkpointFields = []string{"checkpoint_max_hold_usec", "checkpoint_last_frozen_objects", "checkpoint_last_frozen_bytes", "back_pressure_waits"}
+var checkpointFields = []string{"checkpoint_max_hold_usec", "checkpoint_max_hold_cpu_usec", "checkpoint_last_frozen_objects", "checkpoint_last_frozen_bytes", "back_pressure_waits"}
 
 func (m *checkpointFigures) figures(kind Kind) []string {
 	show := func(name string, render func(float64) string) string {
@@ -102,6 +102,7 @@ func (m *checkpointFigures) figures(kind Kind) []string {
 	}
 	return []string{string(kind), thousands(float64(len(m.took))), spread(m.took, seconds),
 		show("checkpoint_max_hold_usec", func(us float64) string { return fmt.Sprintf("%.2f ms", us/1e3) }),
+		show("checkpoint_max_hold_cpu_usec", func(us float64) string { return fmt.Sprintf("%.2f ms", us/1e3) }),
 		show("checkpoint_last_frozen_objects", thousands), show("checkpoint_last_frozen_bytes", mebibytes), show("back_pressure_waits", thousands)}
 }
 

@@ -398,6 +398,7 @@ func infoHoldfast(i *infoWriter) {
 	i.field("checkpoint_last_frozen_bytes", st.Checkpoint.Frozen.Bytes)
 	i.field("checkpoint_max_hold_usec", st.Checkpoint.MaxHold.Microseconds())
 	i.field("checkpoint_max_hold_step", st.Checkpoint.MaxStep)
+	i.field("checkpoint_max_hold_cpu_usec", st.Checkpoint.MaxCPU.Microseconds())
 	i.field("checkpoint_failures", st.Checkpoint.Failed)
 	i.field("resident_keys", resident)
 	i.field("resident_bytes", st.UsedBytes)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -25,8 +24,8 @@ import (
 //
 // A crash before 4 leaves tables that the next open deletes; after 4 the store is at C, whatever memory thought.
 
-// visitBatch and settleBatch bound the objects for each hold of the lock: about 50 µs, a fortieth of the 2 ms that a
-// checkpoint may hold the executor at most. bigBatch is the same for the element rows of a big collection.
+// visitBatch and settleBatch bound the objects for each hold of the lock: about 50 µs. bigBatch is the same for the element
+// rows of a big collection. What takes longer for so many ends at holdBudget.
 const (
 	visitBatch  = 64
 	settleBatch = 256
@@ -41,9 +40,6 @@ func (e *Engine) batch(n int) int {
 	return n
 }
 
-// stepBackMax bounds how often the checkpointer lets sessions go first before it takes its turn all the same.
-const stepBackMax = 100
-
 // CheckpointInfo tells of the newest checkpoint.
 type CheckpointInfo struct {
 	Running bool
@@ -56,6 +52,7 @@ type CheckpointInfo struct {
 	Frozen  keyspace.FreezeStats
 	MaxHold time.Duration // longest hold of the executor lock
 	MaxStep string        // and what for
+	MaxCPU  time.Duration // most CPU time of its thread in one hold; 0 where that is not measured
 	Err     error         // of the newest one; nil if it succeeded
 	Count   int64
 	Failed  int64
@@ -161,15 +158,18 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 	c.mu.Lock()
 	i := &c.mu.info
 	i.Running = false
+	if !p.refused {
+		i.MaxHold, i.MaxStep, i.MaxCPU = p.holds.max, p.holds.maxStep, p.holds.cpuMax
+	}
 	switch {
 	case p.refused: // nothing was tried
 	case err == nil:
-		i.Err, i.MaxHold, i.MaxStep = nil, p.maxHold, p.maxStep
+		i.Err = nil
 		i.Offset, i.End, i.Took = p.at, e.now(), e.now().Sub(start)
 		i.Objects, i.Rows, i.Bytes, i.Frozen = p.objects, p.rows, p.bytes, p.frozen
 		i.Count++
 	default:
-		i.Err, i.MaxHold, i.MaxStep = err, p.maxHold, p.maxStep
+		i.Err = err
 		i.Failed++
 	}
 	close(c.mu.room)
@@ -188,8 +188,7 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 type checkpointPass struct {
 	e       *Engine
 	at      wal.Offset
-	maxHold time.Duration
-	maxStep string
+	holds   holds
 	objects int64
 	rows    int64
 	bytes   int64
@@ -201,41 +200,6 @@ type checkpointPass struct {
 	handed  func()
 	after   func() error
 	refused bool // by before
-
-	yielded time.Time // when the goroutine last let others run
-}
-
-// yieldEvery is how long a checkpoint runs before it lets others run by itself: the scheduler would interrupt it after 10 ms,
-// maybe with the executor lock in its hands, for which all others then wait.
-const yieldEvery = 4 * time.Millisecond
-
-// locked runs fn under the executor lock and keeps the longest hold.
-//
-// A mutex favours whoever has just let go of it, and that is the checkpointer, thousands of times in a row: so it steps
-// back while a session wants the lock, or each slice of a pipeline would wait for the mutex's millisecond of patience.
-func (p *checkpointPass) locked(step string, fn func()) {
-	for range stepBackMax {
-		if p.e.wanted.Load() == 0 {
-			break
-		}
-		runtime.Gosched()
-		p.yielded = time.Now()
-	}
-	if time.Since(p.yielded) >= yieldEvery {
-		runtime.Gosched()
-		p.yielded = time.Now()
-	}
-	p.e.mu.Lock()
-	start := p.e.now()
-	fn()
-	d := p.e.now().Sub(start)
-	p.e.mu.Unlock()
-	if d > p.maxHold {
-		p.maxHold, p.maxStep = d, step
-	}
-	if p.e.opts.between != nil {
-		p.e.opts.between()
-	}
 }
 
 func (p *checkpointPass) run(ctx context.Context) error {
@@ -243,7 +207,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 	var h *keyspace.Handover
 	var selected int
 	var refusal error
-	p.locked("hand-over", func() {
+	p.locked("hand-over", func(func() bool) {
 		if p.before != nil {
 			if refusal = p.before(); refusal != nil {
 				return
@@ -273,15 +237,13 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		return nil // nothing has changed
 	}
 	if err := p.write(ctx, h, selected); err != nil {
-		p.locked("give-back", func() {
-			e.ks.GiveBack(h)
-			e.checkpointAt = e.store.Meta().C
-		})
+		p.giveBack(h)
 		return err
 	}
 	p.settle(h)
 	e.logger.Info("checkpoint finished", "offset", int64(p.at), "objects", p.objects, "rows", p.rows,
-		"size-bytes", p.bytes, "frozen-objects", p.frozen.Objects, "frozen-bytes", p.frozen.Bytes, "max-hold-us", p.maxHold.Microseconds(), "max-hold-step", p.maxStep)
+		"size-bytes", p.bytes, "frozen-objects", p.frozen.Objects, "frozen-bytes", p.frozen.Bytes, "max-hold-us", p.holds.max.Microseconds(), "max-hold-step", p.holds.maxStep,
+		"max-hold-cpu-us", p.holds.cpuMax.Microseconds())
 	return nil
 }
 
@@ -331,17 +293,18 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 		rows *keyspace.BigRows
 	}
 	var bigs []bigPart
-	var expires []expireRow
-	batch := rowBatch{}
+	var expires, few []expireRow // few: of one hold, so that the long list grows outside the lock
+	batch := newRowBatch()
 	var phys uint32
 	sink := &keyspace.RowSink{
-		Main: batch.add,
+		Main:   batch.add,
+		Shared: batch.share,
 		Expire: func(old, now []byte) {
 			if old != nil {
-				expires = append(expires, expireRow{old, true})
+				few = append(few, expireRow{old, true})
 			}
 			if now != nil {
-				expires = append(expires, expireRow{now, false})
+				few = append(few, expireRow{now, false})
 			}
 		},
 		Big: func(oid uint64, r *keyspace.BigRows) { bigs = append(bigs, bigPart{phys, oid, r}) },
@@ -357,9 +320,10 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 				return err
 			}
 			n := min(e.batch(visitBatch), len(objs))
-			p.locked("rows", func() { d.Visit(objs[:n], sink, &scratch) })
+			p.locked("rows", func(enough func() bool) { n = d.Visit(objs[:n], sink, &scratch, enough) })
 			objs = objs[n:]
-			if err := p.flushRows(ing, &batch); err != nil {
+			expires, few = append(expires, few...), few[:0]
+			if err := p.flushRows(ing, batch); err != nil {
 				return err
 			}
 		}
@@ -375,14 +339,14 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 		return 1
 	})
 	for _, b := range bigs {
-		p.locked("elements", b.rows.Prepare)
+		p.locked("elements", func(func() bool) { b.rows.Prepare() })
 		b.rows.Sort()
 		for more := true; more; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p.locked("elements", func() {
-				more = b.rows.Next(e.batch(bigBatch), func(sub string, val []byte, exists bool) {
+			p.locked("elements", func(enough func() bool) {
+				more = b.rows.Next(e.batch(bigBatch), enough, func(sub string, val []byte, exists bool) {
 					scratch = keyspace.AppendElemKey(scratch[:0], b.phys, b.oid, []byte(sub))
 					if !exists {
 						val = nil
@@ -392,7 +356,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 					batch.add(scratch, val)
 				})
 			})
-			if err := p.flushRows(ing, &batch); err != nil {
+			if err := p.flushRows(ing, batch); err != nil {
 				return err
 			}
 		}
@@ -420,53 +384,16 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 	for _, l := range h.Layout {
 		meta.DBs = append(meta.DBs, snapshot.DBMeta{Logical: l.Logical, Phys: l.Phys, Keys: l.Keys, Expires: l.Expires})
 	}
-	p.locked("identities", func() { meta.NextOID = e.ks.NextOID() })
+	p.locked("identities", func(func() bool) { meta.NextOID = e.ks.NextOID() })
 	p.bytes = ing.Size()
 	return ing.Commit(ctx, meta)
 }
 
 func rangeOf(lo, hi []byte) [2][]byte { return [2][]byte{lo, hi} }
 
-// rowBatch carries rows from under the lock to the table writer.
-type rowBatch struct {
-	buf  []byte
-	rows []rowSpan
-}
-
-type rowSpan struct {
-	key, end int // ends in buf
-	del      bool
-}
-
-func (b *rowBatch) add(key, val []byte) {
-	b.buf = append(b.buf, key...)
-	k := len(b.buf)
-	b.buf = append(b.buf, val...)
-	b.rows = append(b.rows, rowSpan{k, len(b.buf), val == nil})
-}
-
-func (p *checkpointPass) flushRows(ing *snapshot.Ingest, b *rowBatch) error {
-	pos := 0
-	for _, r := range b.rows {
-		var err error
-		if r.del {
-			err = ing.Delete(b.buf[pos:r.key])
-		} else {
-			err = ing.Set(b.buf[pos:r.key], b.buf[r.key:r.end])
-		}
-		if err != nil {
-			return err
-		}
-		pos = r.end
-	}
-	p.rows += int64(len(b.rows))
-	b.buf, b.rows = b.buf[:0], b.rows[:0]
-	return nil
-}
-
 func (p *checkpointPass) settle(h *keyspace.Handover) {
 	e := p.e
-	p.locked("settle", func() {
+	p.locked("settle", func(func() bool) {
 		p.frozen = e.ks.FreezeStats
 		e.ks.BeginSettle()
 	})
@@ -474,12 +401,30 @@ func (p *checkpointPass) settle(h *keyspace.Handover) {
 		d := &h.DBs[i]
 		for objs := d.Objects; len(objs) > 0; {
 			n := min(e.batch(settleBatch), len(objs))
-			p.locked("settle", func() { d.Settle(h, objs[:n]) })
+			p.locked("settle", func(enough func() bool) { n = d.Settle(h, objs[:n], enough) })
 			objs = objs[n:]
 		}
 		d.Objects = nil
 	}
-	p.locked("end", e.ks.EndCheckpoint)
+	p.locked("end", func(func() bool) { e.ks.EndCheckpoint() })
+}
+
+// giveBack makes everything of a checkpoint that failed dirty again.
+func (p *checkpointPass) giveBack(h *keyspace.Handover) {
+	e := p.e
+	for i := range h.DBs {
+		d := &h.DBs[i]
+		d.Sort() // whatever it failed at
+		for objs := d.Objects; len(objs) > 0; {
+			n := min(e.batch(visitBatch), len(objs))
+			p.locked("give-back", func(func() bool) { d.GiveBack(h, objs[:n]) })
+			objs = objs[n:]
+		}
+	}
+	p.locked("give-back", func(func() bool) {
+		e.ks.EndGiveBack(h)
+		e.checkpointAt = e.store.Meta().C
+	})
 }
 
 // --- back-pressure

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+
+	"github.com/holdfast-db/holdfast/snapshot/rdb"
 )
 
 // A checkpoint is freeze → ingest → settle, and this file is the keyspace's part in it.
@@ -35,9 +37,10 @@ type Handover struct {
 // HandedDB is one physical database's part of a hand-over.
 type HandedDB struct {
 	db       *DB
+	list     objectList // until Sort
 	Phys     uint32
-	Objects  []*Object
-	DeadOIDs []uint64 // element rows to delete
+	Objects  []*Object // in row order, after Sort
+	DeadOIDs []uint64  // element rows to delete
 }
 
 // DBLayout maps a logical database to its physical id, with its counts.
@@ -51,6 +54,7 @@ type DBLayout struct {
 type frozenRow struct {
 	exists bool
 	row    []byte // encoded main row; nil if it was taken already
+	val    []byte // if not nil, the end of the row: the bytes of a large string, shared with whoever has them
 	big    collection
 	oid    uint64
 	expire int64
@@ -62,9 +66,20 @@ type FreezeStats struct {
 	Bytes   int64 // bytes copied for them
 }
 
-// sharedFreezeMin is the length in bytes from which a frozen string is shared instead of copied: copying 64 KiB takes
-// about 5 µs, less than a row's worth of work; larger ones would be felt under the lock.
+// sharedFreezeMin is the length in bytes from which a checkpoint shares a string instead of copying it under the lock: copying
+// 64 KiB takes about 5 µs, larger ones would be felt.
 const sharedFreezeMin = 64 << 10
+
+// shareRow is appendRow that leaves a large string's bytes out and returns them: nobody changes them from now on, since the
+// object loses its right to change them in place (K4). shared is nil if dst has the whole row.
+func shareRow(dst []byte, o *Object) (row, shared []byte) {
+	if o.typ != TypeString || o.n < sharedFreezeMin {
+		return appendRow(dst, o), nil
+	}
+	o.c = 0
+	dst = append(appendRowHead(dst, o), byte(rdb.TypeString))
+	return rdb.AppendLen(dst, uint64(o.n)), o.String()
+}
 
 // Touch declares that o is about to change. It MUST be called before the first change of a value, by every command: it
 // freezes what a running checkpoint still needs (K4), makes o dirty (K2), and tells whoever watches the key.
@@ -79,7 +94,7 @@ func (db *DB) Touch(o *Object) {
 			ks.freeze(o)
 		}
 		o.epoch = ks.epoch
-		db.dirty = append(db.dirty, o)
+		db.dirty.add(o)
 		ks.dirtyCount++
 		ks.dirtyBytes += objectOverhead + min(int64(o.size)<<4, bigDirtyCost)
 	}
@@ -103,10 +118,7 @@ func (ks *Keyspace) freeze(o *Object) {
 				f.big, f.oid = c, o.oid()
 				c.handover()
 			}
-			if o.typ == TypeString && o.n >= sharedFreezeMin {
-				o.c = 0
-			}
-			f.row = appendRow(nil, o)
+			f.row, f.val = shareRow(nil, o)
 			ks.FreezeStats.Bytes += int64(len(f.row))
 		}
 		ks.FreezeStats.Objects++
@@ -134,7 +146,7 @@ func (ks *Keyspace) AnyDirty() bool {
 		return true
 	}
 	for _, db := range ks.dbs {
-		if len(db.dirty) > 0 || len(db.deadOIDs) > 0 {
+		if db.dirty.n > 0 || len(db.deadOIDs) > 0 {
 			return true
 		}
 	}
@@ -150,9 +162,9 @@ func (ks *Keyspace) HandOver() *Handover {
 	h := &Handover{epoch: ks.epoch, DeadDBs: ks.deadDBs, Objects: ks.dirtyCount, NextPhys: ks.nextPhys}
 	ks.deadDBs = nil
 	for i, db := range ks.dbs {
-		if len(db.dirty) > 0 || len(db.deadOIDs) > 0 {
-			h.DBs = append(h.DBs, HandedDB{db: db, Phys: db.phys, Objects: db.dirty, DeadOIDs: db.deadOIDs})
-			db.dirty, db.deadOIDs = nil, nil
+		if db.dirty.n > 0 || len(db.deadOIDs) > 0 {
+			h.DBs = append(h.DBs, HandedDB{db: db, Phys: db.phys, list: db.dirty, DeadOIDs: db.deadOIDs})
+			db.dirty, db.deadOIDs = objectList{}, nil
 		}
 		h.Layout = append(h.Layout, DBLayout{Logical: i, Phys: db.phys,
 			Keys: int64(db.live + db.cold), Expires: int64(db.expires + db.coldExpires)})
@@ -165,30 +177,42 @@ func (ks *Keyspace) HandOver() *Handover {
 	return h
 }
 
-// Sort brings the handed-over objects into row order. It needs no lock: what it looks at never changes.
+// Sort brings the handed-over objects into row order; once they are, it does nothing. It needs no lock: what it looks at
+// never changes.
 //
 // A counting pass by slot comes first. It reads each object once, where a sort of the whole would wait for memory at each
 // of its comparisons; the few objects of a slot then are in the processor's cache while they are sorted.
 func (d *HandedDB) Sort() {
+	if d.list.n == 0 {
+		return
+	}
+	list := d.list
+	d.list = objectList{}
 	const fewObjects = 4 * slotCount
-	if len(d.Objects) < fewObjects {
+	if list.n < fewObjects {
+		d.Objects = slices.Concat(list.pieces...)
 		slices.SortFunc(d.Objects, comparePos)
 		return
 	}
 	var ends [slotCount]int32
-	slots := make([]uint16, len(d.Objects))
-	for i, o := range d.Objects {
-		slots[i] = o.slot
-		ends[o.slot]++
+	slots := make([]uint16, 0, list.n)
+	for _, piece := range list.pieces {
+		for _, o := range piece {
+			slots = append(slots, o.slot)
+			ends[o.slot]++
+		}
 	}
 	sum := int32(0)
 	for i := range ends {
 		sum, ends[i] = sum+ends[i], sum
 	}
-	sorted := make([]*Object, len(d.Objects))
-	for i, o := range d.Objects {
-		sorted[ends[slots[i]]] = o
-		ends[slots[i]]++
+	sorted := make([]*Object, list.n)
+	for _, piece := range list.pieces {
+		for i, o := range piece {
+			sorted[ends[slots[i]]] = o
+			ends[slots[i]]++
+		}
+		slots = slots[len(piece):]
 	}
 	start := int32(0)
 	for _, end := range ends {
@@ -205,6 +229,7 @@ func (ks *Keyspace) NextOID() uint64 { return ks.nextOID }
 // RowSink takes what Visit yields.
 type RowSink struct {
 	Main   func(key, val []byte)        // val nil: delete. Both valid during the call
+	Shared func(key, head, val []byte)  // a main row whose value is head and val; val is valid for ever, the others during the call
 	Expire func(old, new []byte)        // expiry row keys, nil = none. Owned by the callee
 	Big    func(oid uint64, r *BigRows) // element rows to be fetched after all main rows
 }
@@ -217,11 +242,25 @@ type BigRows struct {
 	loaded uint64 // keeps the loads of elemWalk from being optimised away
 }
 
-// Visit yields the rows of objs as they were at the hand-over. Called under the lock with few objects at a time.
-func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
+// lookEvery is after how many objects a pass under the lock asks whether it has held it for long enough, and lookBytes is the
+// same in bytes of rows.
+const (
+	lookEvery = 16
+	lookBytes = 16 << 10
+)
+
+// Visit yields the rows of objs as they were at the hand-over, in their order, until enough says so, and returns how many it
+// has done, at least one. Called under the lock with few objects at a time.
+func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte, enough func() bool) int {
 	ks := d.db.ks
 	ks.prefetched = loadAll(objs)
-	for _, o := range objs {
+	bytes := 0
+	for i, o := range objs {
+		if i > 0 && (i%lookEvery == 0 || bytes >= lookBytes) {
+			if bytes = 0; enough() {
+				return i
+			}
+		}
 		f := ks.frozen[o]
 		if f == nil && o.flags&flagDetached != 0 {
 			continue // was never in the store, and is not to be
@@ -236,13 +275,17 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
 		exists := false
 		if f != nil {
 			exists, expire = f.exists, f.expire
-			if exists {
+			switch {
+			case exists && f.val != nil:
+				sink.Shared(buf, f.row, f.val)
+			case exists:
 				sink.Main(buf, f.row)
 			}
 			if f.big != nil {
 				sink.Big(f.oid, &BigRows{c: f.big})
 			}
-			f.row = nil
+			bytes += len(f.row)
+			f.row, f.val = nil, nil
 		} else {
 			o.flags |= flagVisited
 			exists, expire = o.typ != TypeNone, o.ExpireAt()
@@ -252,8 +295,13 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
 					c.handover()
 					sink.Big(o.oid(), &BigRows{c: c})
 				}
-				buf = appendRow(buf, o)
-				sink.Main(buf[:keyLen:keyLen], buf[keyLen:])
+				var shared []byte
+				if buf, shared = shareRow(buf, o); shared != nil {
+					sink.Shared(buf[:keyLen:keyLen], buf[keyLen:], shared)
+				} else {
+					sink.Main(buf[:keyLen:keyLen], buf[keyLen:])
+				}
+				bytes += len(buf)
 			}
 		}
 		if !exists && o.flags&flagInStore != 0 {
@@ -274,6 +322,7 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte) {
 		}
 		*scratch = buf
 	}
+	return len(objs)
 }
 
 // Prepare fetches the list of changed rows. Under the lock; O(1) per changed element, so large lists cost a pass.
@@ -324,8 +373,8 @@ func sortStrings(a []string) {
 	}
 }
 
-// Next yields up to n rows under the lock, val nil meaning deleted, and tells whether there are more.
-func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (more bool) {
+// Next yields up to n rows under the lock, fewer if enough says so, val nil meaning deleted, and tells whether there are more.
+func (r *BigRows) Next(n int, enough func() bool, fn func(sub string, val []byte, exists bool)) (more bool) {
 	if src, ok := r.c.(elemSource); ok {
 		if d := src.table(); d.n >= prefetchDictFrom {
 			var walk elemWalk
@@ -337,7 +386,13 @@ func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (mor
 			}
 		}
 	}
-	for ; n > 0 && r.i < len(r.subs); n-- {
+	bytes := 0
+	for i := 0; i < n && r.i < len(r.subs); i++ {
+		if i > 0 && (i%lookEvery == 0 || bytes >= lookBytes) {
+			if bytes = 0; enough() {
+				break
+			}
+		}
 		sub := r.subs[r.i]
 		r.i++
 		if r.i > 1 && sub == r.subs[r.i-2] {
@@ -345,6 +400,7 @@ func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (mor
 		}
 		v, ok := r.c.handedRow(sub)
 		fn(sub, v, ok)
+		bytes += len(sub) + len(v)
 	}
 	return r.i < len(r.subs)
 }
@@ -353,12 +409,15 @@ func (r *BigRows) Next(n int, fn func(sub string, val []byte, exists bool)) (mor
 func (ks *Keyspace) BeginSettle() { ks.settleGen++ }
 
 // Settle makes handed-over objects clean that have not changed since (K2) and removes tombstones that the store no
-// longer needs (K3). Under the lock, few at a time.
-func (d *HandedDB) Settle(h *Handover, objs []*Object) {
+// longer needs (K3). It returns how many it has done when enough says so, at least one. Under the lock, few at a time.
+func (d *HandedDB) Settle(h *Handover, objs []*Object, enough func() bool) int {
 	db := d.db
 	ks := db.ks
 	ks.prefetched = loadAll(objs)
-	for _, o := range objs {
+	for i, o := range objs {
+		if i > 0 && i%lookEvery == 0 && enough() {
+			return i
+		}
 		f := ks.frozen[o]
 		o.flags &^= flagVisited | flagFrozen
 		if f != nil {
@@ -390,6 +449,7 @@ func (d *HandedDB) Settle(h *Handover, objs []*Object) {
 			db.discard(o)
 		}
 	}
+	return len(objs)
 }
 
 func (o *Object) setStored(exists bool, expire int64) {
@@ -410,33 +470,39 @@ func (o *Object) setStored(exists bool, expire int64) {
 // EndCheckpoint forgets the hand-over after the last Settle.
 func (ks *Keyspace) EndCheckpoint() { ks.handed = nil }
 
-// GiveBack makes everything of a failed checkpoint dirty again.
-func (ks *Keyspace) GiveBack(h *Handover) {
+// GiveBack makes objs, of a checkpoint that failed, dirty again. Called under the lock with few objects at a time, before
+// EndGiveBack; what changes between the calls is frozen, as while the checkpoint ran.
+func (d *HandedDB) GiveBack(h *Handover, objs []*Object) {
+	db := d.db
+	ks := db.ks
+	for _, o := range objs {
+		f := ks.frozen[o]
+		o.flags &^= flagVisited | flagFrozen
+		if f != nil {
+			delete(ks.frozen, o)
+			if f.big != nil {
+				f.big.giveBack()
+			}
+			continue // dirty in the current epoch already
+		}
+		if o.flags&flagDetached != 0 || o.epoch != h.epoch || db.dead {
+			continue
+		}
+		if c := o.coll(); c != nil {
+			c.giveBack()
+		}
+		o.epoch = ks.epoch
+		db.dirty.add(o)
+		ks.dirtyCount++
+		ks.dirtyBytes += objectOverhead + min(int64(o.size)<<4, bigDirtyCost)
+	}
+}
+
+// EndGiveBack forgets the hand-over of a failed checkpoint after the last GiveBack.
+func (ks *Keyspace) EndGiveBack(h *Handover) {
 	for i := range h.DBs {
 		d := &h.DBs[i]
-		db := d.db
-		for _, o := range d.Objects {
-			f := ks.frozen[o]
-			o.flags &^= flagVisited | flagFrozen
-			if f != nil {
-				delete(ks.frozen, o)
-				if f.big != nil {
-					f.big.giveBack()
-				}
-				continue // dirty in the current epoch already
-			}
-			if o.flags&flagDetached != 0 || o.epoch != h.epoch || db.dead {
-				continue
-			}
-			if c := o.coll(); c != nil {
-				c.giveBack()
-			}
-			o.epoch = ks.epoch
-			db.dirty = append(db.dirty, o)
-			ks.dirtyCount++
-			ks.dirtyBytes += objectOverhead + min(int64(o.size)<<4, bigDirtyCost)
-		}
-		db.deadOIDs = append(d.DeadOIDs, db.deadOIDs...)
+		d.db.deadOIDs = append(d.DeadOIDs, d.db.deadOIDs...)
 	}
 	ks.deadDBs = append(h.DeadDBs, ks.deadDBs...)
 	ks.handed = nil

@@ -115,7 +115,7 @@ type DB struct {
 
 	expiry *btree.BTreeG[*Object] // resident keys by expiry
 
-	dirty    []*Object
+	dirty    objectList
 	deadOIDs []uint64
 }
 

@@ -27,14 +27,23 @@ var errRow = errors.New("keyspace: malformed row")
 
 // appendRow appends o's main row. REQUIRES: o is live; if it is big, it has its oid.
 func appendRow(dst []byte, o *Object) []byte {
+	dst = appendRowHead(dst, o)
+	if c := o.coll(); c != nil && c.Big() {
+		dst = binary.BigEndian.AppendUint64(dst, o.oid())
+		return binary.AppendUvarint(dst, uint64(c.Len()))
+	}
+	return o.AppendValue(dst)
+}
+
+// appendRowHead appends what is before the value or the identity.
+func appendRowHead(dst []byte, o *Object) []byte {
 	var flags byte
 	expire := o.ExpireAt()
 	if expire != 0 {
 		flags |= rowHasExpire
 	}
 	c := o.coll()
-	big := c != nil && c.Big()
-	if big {
+	if c != nil && c.Big() {
 		flags |= rowBig
 	}
 	enc := EncRaw
@@ -47,11 +56,7 @@ func appendRow(dst []byte, o *Object) []byte {
 	if expire != 0 {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(expire))
 	}
-	if big {
-		dst = binary.BigEndian.AppendUint64(dst, o.oid())
-		return binary.AppendUvarint(dst, uint64(c.Len()))
-	}
-	return o.AppendValue(dst)
+	return dst
 }
 
 // AppendValue appends the value as RDB type byte and payload: what DUMP wraps and an RDB file holds.

@@ -9,8 +9,9 @@ import (
 
 const (
 	// streamBuf is how much of the stream is read at once. Larger reads let the sink apply more records for each hold of its lock,
-	// and delay the acknowledgement of the first of them.
-	streamBuf = 1 << 20
+	// read more cold keys in the order of the store, and delay the acknowledgement of the first of them: but so much is there only
+	// for who is behind.
+	streamBuf = 4 << 20
 	// maxRecord bounds a record: what must be in memory to be applied. A value of 512 MiB, Redis's largest, fits, and a large
 	// transaction.
 	maxRecord = 2 << 30

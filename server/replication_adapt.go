@@ -49,10 +49,11 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 // fresh takes a checkpoint if the store lies too far behind.
 func (r replSource) fresh(ctx context.Context) error {
 	e := r.s.eng
-	if _, end, _ := e.Position(); e.LastCheckpoint().Offset == 0 && end > 0 || end-e.LastCheckpoint().Offset > snapshotTail {
-		return e.Checkpoint(ctx)
+	_, end, _ := e.Position()
+	if end == 0 {
+		return nil
 	}
-	return nil
+	return e.CheckpointFrom(ctx, max(end-snapshotTail, 1))
 }
 
 // OpenTables implements replication.TableSource: the store's files, shared by all replicas that ask meanwhile.

@@ -129,6 +129,12 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 	return e.checkpoint(ctx, 0, &checkpointPass{e: e})
 }
 
+// CheckpointFrom takes a checkpoint unless the newest one, or one that is under way, has its C at off or behind it: who asks while
+// another runs shares it.
+func (e *Engine) CheckpointFrom(ctx context.Context, off wal.Offset) error {
+	return e.checkpoint(ctx, 0, &checkpointPass{e: e, unless: off})
+}
+
 // PlanCheckpoint announces a checkpoint: LastCheckpoint says from now on that one runs. take takes it as Checkpoint does, and
 // is called once.
 func (e *Engine) PlanCheckpoint() (take func(context.Context) error) {
@@ -146,8 +152,16 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 	start := e.now()
 	c.mu.Lock()
 	c.mu.plan -= planned
+	if p.unless > 0 && c.mu.info.Offset >= p.unless {
+		c.mu.Unlock()
+		return nil
+	}
 	c.mu.info.Running = true
 	c.mu.Unlock()
+	select {
+	case <-c.wake: // what was asked for until now is what this one does
+	default:
+	}
 
 	err := p.run(ctx)
 	var afterErr error
@@ -187,6 +201,7 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 // checkpointPass is one checkpoint under way.
 type checkpointPass struct {
 	e       *Engine
+	unless  wal.Offset // nothing to do if the newest C is here or behind it; 0: it is taken in any case
 	at      wal.Offset
 	holds   holds
 	objects int64

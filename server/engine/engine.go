@@ -170,6 +170,7 @@ type Engine struct {
 	activeExpire atomic.Bool
 	ripeSince    time.Time   // when the log passed a quarter of CheckpointLogBytes; of the janitor
 	preloading   atomic.Bool // keys are being read into memory after the start
+	streamWork   workTime    // of ApplyStream
 
 	check checkpointer
 	disk  diskGuard

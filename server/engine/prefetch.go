@@ -32,11 +32,28 @@ func (e *Engine) coldLoads(data []byte, dbIndex int) []*keyspace.Loading {
 	if !e.anyCold() {
 		return nil
 	}
-	loads := make([]*keyspace.Loading, 0, len(data)/128+1)
-	for len(data) > 0 {
+	c := coldScan{e: e, rest: data, db: dbIndex, loads: make([]*keyspace.Loading, 0, len(data)/128+1)}
+	c.next(len(data))
+	return c.sorted()
+}
+
+// coldScan looks through a piece of the log for cold keys.
+type coldScan struct {
+	e     *Engine
+	rest  []byte // not yet looked at
+	db    int    // selected where rest begins
+	loads []*keyspace.Loading
+}
+
+// next begins the loads of what the records name that begin in the next size bytes, and tells whether there is more to look at.
+// REQUIRES: the lock, or nobody else.
+func (c *coldScan) next(size int) (more bool) {
+	e, data, dbIndex, loads := c.e, c.rest, c.db, c.loads
+	defer func() { c.rest, c.db, c.loads = data, dbIndex, loads }()
+	for end := len(data) - size; len(data) > max(end, 0); {
 		args, n, err := wal.ReadRecord(data)
 		if err != nil || n == 0 {
-			break // whoever applies it meets the same
+			return false // whoever applies it meets the same
 		}
 		data = data[n:]
 		if isSelect(args) {
@@ -56,7 +73,12 @@ func (e *Engine) coldLoads(data []byte, dbIndex int) []*keyspace.Loading {
 			}
 		})
 	}
-	slices.SortFunc(loads, func(a, b *keyspace.Loading) int {
+	return len(data) > 0
+}
+
+// sorted returns the loads that were begun, each once, in the order of the store's rows.
+func (c *coldScan) sorted() []*keyspace.Loading {
+	slices.SortFunc(c.loads, func(a, b *keyspace.Loading) int {
 		switch {
 		case a.Less(b):
 			return -1
@@ -65,7 +87,7 @@ func (e *Engine) coldLoads(data []byte, dbIndex int) []*keyspace.Loading {
 		}
 		return 0
 	})
-	return slices.CompactFunc(loads, (*keyspace.Loading).Same)
+	return slices.CompactFunc(c.loads, (*keyspace.Loading).Same)
 }
 
 // install puts in place what was read, and pins it. REQUIRES: the lock, or nobody else.

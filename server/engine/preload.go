@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-db/holdfast/server/keyspace"
 )
@@ -11,6 +13,8 @@ import (
 // read of the store. Preloading reads them all behind the clients' backs, in the order of the rows, which is some ten times
 // cheaper than one by one, until everything is resident or the budget is nearly used up. What it installs is clean, so it
 // may be unloaded again at any time (K2).
+//
+// Behind a full sync comes what the primary has logged meanwhile. It goes first: a replica is of use when it has caught up.
 
 const (
 	// preloadRows is how many names of keys are read at once.
@@ -20,6 +24,10 @@ const (
 	// preloadTries is how often keys are read again because a checkpoint was settled meanwhile, before they are left to
 	// whoever names them.
 	preloadTries = 3
+	// preloadLook is how often is asked whether the stream still takes most of the time, and preloadPatience for how long at
+	// most: under a load that never ends, keys in memory are what makes applying it cheap.
+	preloadLook     = 100 * time.Millisecond
+	preloadPatience = 5 * time.Second
 )
 
 // startPreload starts it unless that is not wanted, or it runs already: then it goes on with whatever data there are.
@@ -35,6 +43,9 @@ func (e *Engine) startPreload() {
 func (e *Engine) preload(ctx context.Context) {
 	defer e.wg.Done()
 	defer e.preloading.Store(false)
+	if e.replica.Load() {
+		awaitQuiet(ctx, e.streamWork.total)
+	}
 	start, total := e.now(), int64(0)
 	for i := range e.opts.Databases {
 		n, err := e.preloadDB(ctx, i)
@@ -47,6 +58,49 @@ func (e *Engine) preload(ctx context.Context) {
 	if total > 0 {
 		e.logger.Info("keys loaded into memory", "keys", total, "elapsed-ms", e.now().Sub(start).Milliseconds())
 	}
+}
+
+// awaitQuiet waits while the work whose time is asked for takes more than half of all time, until ctx ends or patience does.
+func awaitQuiet(ctx context.Context, work func() time.Duration) {
+	tick := time.NewTicker(preloadLook)
+	defer tick.Stop()
+	for last, left := work(), preloadPatience; left > 0; left -= preloadLook {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := work()
+		if now-last <= preloadLook/2 {
+			return
+		}
+		last = now
+	}
+}
+
+// workTime sums for how long something has been done, by one goroutine at a time.
+type workTime struct {
+	since atomic.Int64 // when it began, in Unix nanoseconds; 0: it is not being done
+	sum   atomic.Int64 // nanoseconds, of what has ended
+}
+
+// begin notes that it begins; the function returned, that it ends.
+func (w *workTime) begin() (end func()) {
+	start := time.Now() // work, not a matter of the data's clock
+	w.since.Store(start.UnixNano())
+	return func() {
+		w.since.Store(0)
+		w.sum.Add(int64(time.Since(start)))
+	}
+}
+
+// total returns the sum, what is under way included.
+func (w *workTime) total() time.Duration {
+	sum := w.sum.Load()
+	if since := w.since.Load(); since > 0 {
+		sum += time.Now().UnixNano() - since
+	}
+	return time.Duration(sum)
 }
 
 func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err error) {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -134,4 +137,50 @@ func TestPreloadBesideWrites(t *testing.T) {
 			require.Equal(t, digests[0], digests[1])
 		})
 	}
+}
+
+// Keys are loaded once the stream leaves half of the time, and in any case when patience ends.
+func TestAwaitQuiet(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		work []time.Duration // of each look
+		want time.Duration
+	}{
+		{"no stream", nil, preloadLook},
+		{"caught up", []time.Duration{90, 60, 51, 50, 90}, 4 * preloadLook},
+		{"never", slices.Repeat([]time.Duration{100}, 1000), preloadPatience},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start, sum, looks := time.Now(), time.Duration(0), 0
+				awaitQuiet(t.Context(), func() time.Duration {
+					if looks > 0 && looks <= len(x.work) {
+						sum += x.work[looks-1] * time.Millisecond
+					}
+					looks++
+					return sum
+				})
+				require.Equal(t, x.want, time.Since(start))
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				start = time.Now()
+				awaitQuiet(ctx, func() time.Duration { return time.Since(start) })
+				require.Zero(t, time.Since(start))
+			})
+		})
+	}
+}
+
+func TestWorkTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w workTime
+		require.Zero(t, w.total())
+		end := w.begin()
+		<-time.After(30 * time.Millisecond)
+		require.Equal(t, 30*time.Millisecond, w.total())
+		<-time.After(20 * time.Millisecond)
+		end()
+		<-time.After(time.Second)
+		require.Equal(t, 50*time.Millisecond, w.total())
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-db/holdfast/wal"
@@ -14,8 +15,17 @@ import (
 
 const (
 	// streamWindow is how many bytes of the stream are looked at together for keys that must be read from the store: they
-	// are read in the order of its rows, without the lock. A memory budget makes it smaller, since all of them are resident.
-	streamWindow = 1 << 20
+	// are read in the order of its rows, without the lock. The more of them, the more share a block, whose reading and
+	// unpacking is most of what a cold key costs: a replica that is behind has so much less to do. A memory budget makes it
+	// smaller, since all of them are resident.
+	streamWindow = 4 << 20
+	// streamScan is how many bytes of a window are looked through for each hold of the lock, and streamInstall how many keys
+	// are put in place: well below a millisecond.
+	streamScan    = 128 << 10
+	streamInstall = 512
+	// streamTries is how often keys of a window are read because a checkpoint was settled meanwhile, before they are left to
+	// the records that name them, which read them one by one.
+	streamTries = 3
 	// streamHold is for how long the lock is held while records are applied, a transaction in one piece excepted: readers
 	// wait for so long at most, and the lock costs a thousandth of it.
 	streamHold = time.Millisecond
@@ -37,6 +47,7 @@ var ErrNotReplica = errors.New("engine: not a replica")
 func (e *Engine) ApplyStream(ctx context.Context, data []byte) (n int, err error) {
 	e.streamMu.Lock()
 	defer e.streamMu.Unlock()
+	defer e.streamWork.begin()()
 	r := &Replayer{e: e, live: true}
 	for n < len(data) {
 		if err := e.streamRoom(ctx); err != nil {
@@ -108,17 +119,32 @@ func (e *Engine) streamRoom(ctx context.Context) error {
 }
 
 // streamAhead reads the cold keys that a piece of the stream names, without the lock, and pins them.
-func (e *Engine) streamAhead(data []byte) []pin {
-	e.Lock()
-	loads := e.coldLoads(data, e.bufDB)
-	e.Unlock()
-	if len(loads) == 0 {
-		return nil
+func (e *Engine) streamAhead(data []byte) (pins []pin) {
+	for range streamTries {
+		e.Lock()
+		scan, more := coldScan{e: e, rest: data, db: e.bufDB}, e.anyCold()
+		e.Unlock()
+		for more {
+			e.Lock()
+			more = scan.next(streamScan)
+			e.Unlock()
+		}
+		loads := scan.sorted()
+		if len(loads) == 0 {
+			break
+		}
+		e.readAll(loads)
+		done := len(pins)
+		for part := range slices.Chunk(loads, streamInstall) {
+			e.Lock()
+			pins = append(pins, install(part)...)
+			e.Unlock()
+		}
+		if len(pins)-done == len(loads) {
+			break
+		}
 	}
-	e.readAll(loads)
-	e.Lock()
-	defer e.Unlock()
-	return install(loads)
+	return pins
 }
 
 // window applies the records that begin in the first size bytes of data, and tells how many bytes they are and whether all

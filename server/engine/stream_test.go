@@ -478,3 +478,74 @@ func BenchmarkApplyStream(b *testing.B) {
 		})
 	}
 }
+
+// A window is looked through in pieces, a SELECT of an earlier one counting in those behind it: no record has to read a cold key under
+// the lock, and the data are those of a server that had all keys in memory.
+func TestApplyStreamColdWindow(t *testing.T) {
+	ctx := context.Background()
+	c := &clock{ms: 1_700_000_000_000}
+	var stream []byte
+	add := func(args ...string) {
+		stream = fmt.Appendf(stream, "*%d\r\n", len(args))
+		for _, a := range args {
+			stream = fmt.Appendf(stream, "$%d\r\n%s\r\n", len(a), a)
+		}
+	}
+	long := strings.Repeat("x", 100)
+	add("SELECT", "0")
+	for i := range 3000 {
+		add("APPEND", fmt.Sprint("s", i*7%3000), long)
+	}
+	add("SELECT", "3")
+	for i := range 1500 {
+		add("SADD", fmt.Sprint("set", i*7%50), fmt.Sprint(long, i))
+	}
+	require.Greater(t, len(stream), 3*streamScan)
+	require.Less(t, len(stream), streamWindow)
+
+	var digests [2][20]byte
+	for i, warm := range []bool{true, false} {
+		fs := vfs.NewMem()
+		e := mustOpen(t, testOptions(fs, c))
+		fillForPreload(e)
+		require.NoError(t, e.Checkpoint(ctx))
+		require.NoError(t, e.Close(ctx))
+		e = mustOpen(t, testOptions(fs, c))
+		if warm {
+			e.preloadNow()
+			require.Zero(t, e.DB(0).Cold())
+		} else {
+			require.Positive(t, e.DB(0).Cold())
+			require.Positive(t, e.DB(3).Cold())
+		}
+		e.SetReplica(true)
+		before := e.Stats().ColdInLock
+		n, err := e.ApplyStream(ctx, stream)
+		require.NoError(t, err)
+		require.Equal(t, len(stream), n)
+		require.Equal(t, before, e.Stats().ColdInLock)
+		digests[i] = e.Digest()
+		require.NoError(t, e.Close(ctx))
+	}
+	require.Equal(t, digests[0], digests[1])
+}
+
+// Who asks for a store at an offset shares the checkpoint that is there, or under way.
+func TestCheckpointFrom(t *testing.T) {
+	ctx := context.Background()
+	e := mustOpen(t, testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000}))
+	cl := e.NewClient()
+	do(e, cl, "SET", "a", "1")
+	_, end, _ := e.Position()
+	require.NoError(t, e.CheckpointFrom(ctx, end))
+	require.EqualValues(t, 1, e.LastCheckpoint().Count)
+	require.Equal(t, end, e.LastCheckpoint().Offset)
+	require.NoError(t, e.CheckpointFrom(ctx, end))
+	require.EqualValues(t, 1, e.LastCheckpoint().Count)
+	do(e, cl, "SET", "b", "1")
+	require.NoError(t, e.CheckpointFrom(ctx, end))
+	require.EqualValues(t, 1, e.LastCheckpoint().Count)
+	require.NoError(t, e.CheckpointFrom(ctx, end+1))
+	require.EqualValues(t, 2, e.LastCheckpoint().Count)
+	require.NoError(t, e.Close(ctx))
+}

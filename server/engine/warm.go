@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/holdfast-db/holdfast/server/command"
@@ -76,8 +77,12 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 		if len(loads) == 0 {
 			return nil
 		}
-		around := e.readAround(loads[0])
-		for _, l := range loads {
+		around, read := e.readAround(loads[0])
+		rest := loads
+		if read {
+			rest = loads[1:]
+		}
+		for _, l := range rest {
 			if err := l.Read(e.rows, e.opts.Limits); err != nil {
 				return err
 			}
@@ -90,8 +95,8 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 			}
 		}
 		for _, l := range around {
-			if l.Failed() {
-				continue // whoever names the key is told
+			if l.DB().Residency(l.Key()) != keyspace.Cold {
+				continue
 			}
 			if o, ok := l.Install(); ok && o != nil {
 				l.Unpin(o)
@@ -106,34 +111,37 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 // read and decoded anyway, and that is most of the work.
 const aroundRows = 64
 
-// readAround reads the cold keys that follow l in the store, so that a server that has just started is warm after a
-// fraction of its keys have been named. What of them cannot be read is left to whoever names it: it must not keep l from
-// being read.
-func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading) {
+// readAround reads l and the keys that follow it in the store, in one walk, so that a server that has just started is warm after
+// a fraction of its keys have been named. Some of them may be in memory already: to find out first would take the lock once more
+// and the walk twice. What of them cannot be read is left to whoever names it: it must not keep l from being read. If read is
+// false, l is still to be read.
+func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading, read bool) {
 	if e.limits.MaxMemory.Load() > 0 || e.opts.NoPreload {
-		return nil // what is not asked for would take the place of what is
+		return nil, false // what is not asked for would take the place of what is
 	}
 	phys, row := l.Row()
 	_, end := keyspace.MainRange(phys)
-	keys, _, err := e.mainKeys(append(row, 0), end, aroundRows)
-	if err != nil || len(keys) == 0 {
-		return nil
+	it, err := e.rows.newIter(row, end) // not older than l, which has noted which checkpoint was settled last
+	if err != nil {
+		return nil, false
 	}
-	e.Lock()
-	if db := l.DB(); db.Phys() == phys {
-		for _, key := range keys {
-			if db.Residency(key) == keyspace.Cold {
-				around = append(around, db.BeginLoad(key))
-			}
+	ok := it.First()
+	read = true // as absent, unless it is there
+	if ok && bytes.Equal(it.Key(), row) {
+		read = l.Take(it.Value(), e.opts.Limits)
+		ok = it.Next()
+	}
+	around = make([]*keyspace.Loading, 0, aroundRows)
+	for n := 0; ok && n < aroundRows; n++ {
+		if m := l.Beside(it.Key(), it.Value(), e.opts.Limits); m != nil {
+			around = append(around, m)
 		}
+		ok = it.Next()
 	}
-	e.Unlock()
-	rows := walkStore{rowStore: e.rows}
-	defer rows.close()
-	for _, l := range around {
-		_ = l.Read(&rows, e.opts.Limits) // kept in l; Failed tells
+	if it.Close() != nil {
+		return nil, false // reading l by itself tells why
 	}
-	return around
+	return around, read
 }
 
 // unpin releases what Warm has pinned for cl. REQUIRES: the lock.

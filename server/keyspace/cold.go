@@ -55,6 +55,39 @@ func (l *Loading) Read(rows Rows, limits *Limits) error {
 	return l.err
 }
 
+// Take is Read for whoever has the key's main row at hand, which it read after BeginLoad. It reports false, and l is as before,
+// if the row by itself is not enough or cannot be decoded. It needs no lock.
+func (l *Loading) Take(row []byte, limits *Limits) bool {
+	h, err := ParseRow(row)
+	if err != nil || h.Big {
+		return false
+	}
+	if h.Type != TypeString {
+		row = cloneBytes(row) // a small collection may keep it
+	}
+	o, err := decodeObject(nil, limits, l.phys, string(l.key), row)
+	if err != nil {
+		return false
+	}
+	o.slot, o.hash = l.slot, l.hash
+	l.obj = o
+	return true
+}
+
+// Beside returns a load of another key of l's database, as if begun when l was, that has taken the key's main row; nil where Take
+// would report false. The row must have been read after l began. It needs no lock.
+func (l *Loading) Beside(rowKey, row []byte, limits *Limits) *Loading {
+	phys, slot, hash, key, ok := ParseMainKey(rowKey)
+	if !ok || phys != l.phys {
+		return nil
+	}
+	m := &Loading{db: l.db, gen: l.gen, key: cloneBytes(key), phys: phys, slot: slot, hash: hash}
+	if !m.Take(row, limits) {
+		return nil
+	}
+	return m
+}
+
 // Less orders loads by the store's rows, so that many of them are read as a walk.
 func (l *Loading) Less(m *Loading) bool {
 	if l.phys != m.phys {

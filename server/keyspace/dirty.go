@@ -70,6 +70,9 @@ type FreezeStats struct {
 // 64 KiB takes about 5 µs, larger ones would be felt.
 const sharedFreezeMin = 64 << 10
 
+// rowHeadRoom is the most that is in a string's row beside its bytes: head, expiry, type and length.
+const rowHeadRoom = 2 + 8 + 1 + 5
+
 // shareRow is appendRow that leaves a large string's bytes out and returns them: nobody changes them from now on, since the
 // object loses its right to change them in place (K4). shared is nil if dst has the whole row.
 func shareRow(dst []byte, o *Object) (row, shared []byte) {
@@ -118,7 +121,11 @@ func (ks *Keyspace) freeze(o *Object) {
 				f.big, f.oid = c, o.oid()
 				c.handover()
 			}
-			f.row, f.val = shareRow(nil, o)
+			room := 0
+			if o.typ == TypeString && o.n < sharedFreezeMin {
+				room = rowHeadRoom + int(o.n) // in one piece: growing from nothing leaves more garbage than row
+			}
+			f.row, f.val = shareRow(make([]byte, 0, room), o)
 			ks.FreezeStats.Bytes += int64(len(f.row))
 		}
 		ks.FreezeStats.Objects++

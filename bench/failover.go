@@ -161,18 +161,46 @@ func (e *env) failover(ctx context.Context, c failoverRun, kind Kind, way string
 }
 
 // done notes the times of a round that began at started: when the new primary was named, when it confirmed, when all were there.
-func (t *handover) done(ctx context.Context, c failoverRun, f *failoverFigures, started, named time.Time) error {
-	if err := until(ctx, c.limit, "the new primary to confirm a write", func() (bool, error) { return t.ledger.ackedBy(t.primary.Addr), nil }); err != nil {
+// follow is asked at each look, and sees to it that t.primary is who is primary now; nil: that cannot change.
+func (t *handover) done(ctx context.Context, c failoverRun, f *failoverFigures, started, named time.Time, follow func() error) error {
+	if follow == nil {
+		follow = func() error { return nil }
+	}
+	if err := until(ctx, c.limit, "the new primary to confirm a write", func() (bool, error) {
+		err := follow()
+		return t.ledger.ackedBy(t.primary.Addr), err
+	}); err != nil {
 		return err
 	}
 	part := t.ledger.Cut()
-	for _, n := range t.others(t.primary) {
-		if _, err := n.awaitLink(ctx, c.limit); err != nil {
+	var down *node
+	if err := until(ctx, c.limit, "the links of the others", func() (bool, error) {
+		if err := follow(); err != nil {
+			return false, err
+		}
+		for _, n := range t.others(t.primary) {
+			down = n
+			if s, err := n.standing(); err != nil || !s.replica || !s.linkUp {
+				return false, err
+			}
+		}
+		return true, nil
+	}); err != nil {
+		if down == nil {
 			return err
 		}
+		return fmt.Errorf("%w; %s is primary, the output of %s ends with: %s", err, t.primary.name, down.name, down.logTail())
+	}
+	first, ok := part.firsts[t.primary.Addr]
+	if !ok { // it became primary later, and its first write was counted later, too
+		if err := until(ctx, c.limit, "the new primary to confirm a write", func() (bool, error) { return t.ledger.ackedBy(t.primary.Addr), nil }); err != nil {
+			return err
+		}
+		part = t.ledger.Cut()
+		first = part.firsts[t.primary.Addr]
 	}
 	f.named = append(f.named, named.Sub(started).Seconds())
-	f.confirmed = append(f.confirmed, part.firsts[t.primary.Addr].Sub(started).Seconds())
+	f.confirmed = append(f.confirmed, first.Sub(started).Seconds())
 	f.pause = append(f.pause, part.gap.Seconds())
 	f.again = append(f.again, time.Since(started).Seconds())
 	return nil
@@ -193,29 +221,50 @@ func (t *handover) bySentinel(ctx context.Context, c failoverRun, f *failoverFig
 		return err
 	}
 	named := time.Now()
-	t.ledger.SetAddr(addr)
-	for _, n := range t.nodes {
-		if n.Addr == addr {
-			t.primary = n
-		}
-	}
-	if t.primary == old {
-		return fmt.Errorf("the sentinels name %s, which is none of ours", addr)
+	if err := t.setPrimary(addr); err != nil {
+		return err
 	}
 	if err := old.restart(ctx); err != nil {
 		return err
 	}
+	// On a busy machine they may believe the new primary down as well and choose again, even the old one: who is primary is what
+	// they agree on.
+	follow := func() error {
+		addr, err := watching.agreed()
+		if err != nil || addr == "" || addr == t.primary.Addr {
+			return err
+		}
+		return t.setPrimary(addr)
+	}
 	// The sentinels turn the old primary into a replica once they have seen it sane for some seconds.
 	if err := until(ctx, c.limit, "the old primary to become a replica", func() (bool, error) {
+		if err := follow(); err != nil {
+			return false, err
+		}
 		s, err := old.standing()
-		return s.replica, err
+		return s.replica || t.primary == old, err
 	}); err != nil {
 		return err
 	}
-	if err := t.done(ctx, c, f, started, named); err != nil {
+	if err := t.done(ctx, c, f, started, named, follow); err != nil {
 		return err
 	}
-	return watching.awaitKnown(ctx, 2)
+	if err := watching.awaitKnown(ctx, 2); err != nil {
+		return err
+	}
+	return follow() // for what is compared now
+}
+
+// setPrimary notes that the server at addr is primary, and has the load go there.
+func (t *handover) setPrimary(addr string) error {
+	for _, n := range t.nodes {
+		if n.Addr == addr {
+			t.primary = n
+			t.ledger.SetAddr(addr)
+			return nil
+		}
+	}
+	return fmt.Errorf("the sentinels name %s, which is none of ours", addr)
 }
 
 // byCommand asks the primary to hand over to whichever replica is ready.
@@ -246,5 +295,5 @@ func (t *handover) byCommand(ctx context.Context, c failoverRun, f *failoverFigu
 		return err
 	}
 	// The third is a replica of the old primary still, and gets the stream through it.
-	return t.done(ctx, c, f, started, named)
+	return t.done(ctx, c, f, started, named, nil)
 }

@@ -77,7 +77,7 @@ func TestFailoverOfRedis(t *testing.T) {
 	if _, err := exec.LookPath("redis-sentinel"); err != nil {
 		t.Skip("redis-sentinel is not installed")
 	}
-	report := runSmall(t, "failover", "-servers", "redis", "-rounds", "1", "-t", "100ms", "-c", "2", "-keys", "50", "-down-after", "1s")
+	report := runSmall(t, "failover", "-servers", "redis", "-rounds", "1", "-t", "100ms", "-c", "2", "-keys", "50", "-down-after", "2s")
 	require.Regexp(t, `Failover/server=redis/way=sentinel 1 .* 0 lost `, report)
 	require.Regexp(t, `Failover/server=redis/way=command 1 .* 0 lost `, report)
 }

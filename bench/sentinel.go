@@ -152,6 +152,21 @@ func (x *sentinel) primaryAddr() (string, error) {
 	return net.JoinHostPort(r.Elems[0].String(), r.Elems[1].String()), nil
 }
 
+// agreed returns the address that all sentinels name, "" while they differ.
+func (s sentinels) agreed() (addr string, err error) {
+	for i, x := range s {
+		a, err := x.primaryAddr()
+		if err != nil {
+			return "", err
+		}
+		if i > 0 && a != addr {
+			return "", nil
+		}
+		addr = a
+	}
+	return addr, nil
+}
+
 // awaitSwitch waits until a sentinel names another address than old, and returns it.
 func (s sentinels) awaitSwitch(ctx context.Context, old string, limit time.Duration) (addr string, err error) {
 	err = until(ctx, limit, "the sentinels to name another primary", func() (bool, error) {

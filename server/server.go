@@ -83,7 +83,7 @@ type Server struct {
 
 	password atomic.Pointer[string]
 	tls      atomic.Pointer[tls.Config]
-	reset    atomic.Pointer[NetworkStats] // what CONFIG RESETSTAT subtracts
+	reset    atomic.Pointer[netCounters] // what CONFIG RESETSTAT subtracts
 
 	started   time.Time
 	startHeap int64
@@ -125,7 +125,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	pass := s.cfg.Text("requirepass")
 	s.password.Store(&pass)
-	s.reset.Store(&NetworkStats{})
+	s.reset.Store(&netCounters{})
 
 	var serving atomic.Pointer[Network] // the engine reports offsets before there is a network
 	eo := s.engineOptions(o.Logger)
@@ -412,19 +412,29 @@ func (s *Server) checkpointSoon() {
 // resetStats is CONFIG RESETSTAT. REQUIRES: the executor lock.
 func (s *Server) resetStats() {
 	s.stats.reset()
-	n := s.network.Stats()
+	n := s.netTotals()
 	s.reset.Store(&n)
 	s.peak.Store(0)
 	s.eng.ResetStats()
 	s.resetLookups()
 }
 
-// netCounters are the network's counters since the last reset.
-type netCounters struct{ Accepted, Rejected, In, Out int64 }
+// netCounters are the network's counters, of clients and replication together; the last two are of replication alone.
+type netCounters struct{ Accepted, Rejected, In, Out, ReplIn, ReplOut int64 }
 
+// netTotals are the counters since the start.
+func (s *Server) netTotals() netCounters {
+	n := s.network.Stats()
+	c := netCounters{Accepted: n.Accepted, Rejected: n.Rejected, ReplIn: s.repl.replica.Status().Bytes, ReplOut: s.repl.primary.Stats().Bytes}
+	c.In, c.Out = n.BytesIn+c.ReplIn, n.BytesOut+c.ReplOut
+	return c
+}
+
+// netStats are the counters since the last reset.
 func (s *Server) netStats() netCounters {
-	n, base := s.network.Stats(), s.reset.Load()
-	return netCounters{n.Accepted - base.Accepted, n.Rejected - base.Rejected, n.BytesIn - base.BytesIn, n.BytesOut - base.BytesOut}
+	n, base := s.netTotals(), s.reset.Load()
+	return netCounters{n.Accepted - base.Accepted, n.Rejected - base.Rejected, n.In - base.In, n.Out - base.Out,
+		n.ReplIn - base.ReplIn, n.ReplOut - base.ReplOut}
 }
 
 // clientBytes is the memory of all clients' buffers.
@@ -459,7 +469,8 @@ func (s *Server) cron() {
 			calls, _ := s.stats.totals()
 			n := s.netStats()
 			s.refreshGates()
-			s.rates.sample(now, [rateKinds]int64{rateCommands: calls, rateInput: n.In, rateOutput: n.Out})
+			s.rates.sample(now, [rateKinds]int64{rateCommands: calls, rateInput: n.In, rateOutput: n.Out,
+				rateReplInput: n.ReplIn, rateReplOutput: n.ReplOut})
 			s.memPeak(readHeap())
 			s.diskWatch.tick(now, s.cfg.Int("disk-warn-free-percent"))
 		}

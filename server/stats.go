@@ -235,7 +235,7 @@ type rates struct {
 
 const (
 	rateSamples = 4 // seconds over which the figures are averaged
-	rateKinds   = 3
+	rateKinds   = 5
 )
 
 // The counters that are sampled.
@@ -243,6 +243,8 @@ const (
 	rateCommands = iota
 	rateInput
 	rateOutput
+	rateReplInput
+	rateReplOutput
 )
 
 type rateSample [rateKinds]float64

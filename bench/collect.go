@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -19,6 +20,40 @@ func newCollector(command []string, progress Progress) *collector {
 
 // point adds a measurement.
 func (c *collector) point(p result.Point) { c.run.Points = append(c.run.Points, p) }
+
+// params are the parameters of a point: names and values in turn; numbers are written in full.
+func params(list ...any) map[string]string {
+	m := make(map[string]string, len(list)/2)
+	for i := 0; i < len(list); i += 2 {
+		m[list[i].(string)] = fmt.Sprint(list[i+1])
+	}
+	return m
+}
+
+// metrics are the figures of a latency in the units of a point, each name behind a prefix.
+func (h *Histogram) metrics(prefix string, to map[string]float64) {
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	to[prefix+"p50-ms"], to[prefix+"p99-ms"] = ms(h.Quantile(0.5)), ms(h.Quantile(0.99))
+	to[prefix+"p99.9-ms"], to[prefix+"max-ms"] = ms(h.Quantile(0.999)), ms(h.Max())
+}
+
+// series turns the parts of a run into values over time; at is when each part ended, in seconds.
+func series(parts []*Result, at []float64) map[string][]result.Sample {
+	s := map[string][]result.Sample{}
+	for i, p := range parts {
+		if p.Elapsed <= 0 {
+			continue
+		}
+		m := map[string]float64{"req/s": p.PerSecond()}
+		if p.Latency.Count() > 0 {
+			p.Latency.metrics("", m)
+		}
+		for name, v := range m {
+			s[name] = append(s[name], result.Sample{T: at[i], Value: v})
+		}
+	}
+	return s
+}
 
 // note adds what a reader must know, once.
 func (c *collector) note(text string) {

@@ -2,9 +2,12 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -107,6 +110,28 @@ func awaitSave(ctx context.Context, c *Client, done int64) (int64, error) {
 			return 0, ctx.Err()
 		}
 	}
+}
+
+// counts reads a list of numbers above 0: 100000,3m (powers of 1000).
+func counts(text string) ([]int64, error) {
+	var out []int64
+	for _, t := range list(text) {
+		digits, unit := strings.ToLower(t), int64(1)
+		for suffix, u := range map[string]int64{"k": 1e3, "m": 1e6} {
+			if d, ok := strings.CutSuffix(digits, suffix); ok {
+				digits, unit = d, u
+			}
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n <= 0 || n > math.MaxInt64/unit {
+			return nil, fmt.Errorf("%q is not a number above 0", t)
+		}
+		out = append(out, n*unit)
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no numbers")
+	}
+	return out, nil
 }
 
 // millions renders a number of keys.

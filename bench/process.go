@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -267,6 +268,30 @@ func (p *Process) RSS() (int64, error) {
 	}
 	pages, err := strconv.ParseInt(f[1], 10, 64)
 	return pages * int64(os.Getpagesize()), err
+}
+
+// CPU is the processor time that the process has taken, and its children that have ended.
+func (p *Process) CPU() (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
+	if err != nil {
+		return 0, err
+	}
+	// The name in parentheses may hold anything; the fields behind it are counted from 3 in proc(5).
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	const first, utime, cstime = 3, 14, 17
+	if len(f) <= cstime-first {
+		return 0, fmt.Errorf("stat of %d is %q", p.Pid(), b)
+	}
+	ticks := int64(0)
+	for _, text := range f[utime-first : cstime-first+1] {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("stat of %d: %w", p.Pid(), err)
+		}
+		ticks += n
+	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on all of Go's platforms
+	return time.Duration(ticks) * tick, nil
 }
 
 // DiskWrites are what the process caused to be written to disks.

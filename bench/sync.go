@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"time"
+
+	"github.com/holdfast-db/holdfast/bench/result"
 )
 
 // syncRun is how a full sync is measured.
@@ -17,6 +19,8 @@ type syncRun struct {
 	probe  float64 // writes per second of the probing client
 	before time.Duration
 	limit  time.Duration
+	loads  []string
+	rounds int
 }
 
 // syncCase is a pair, idle or under load.
@@ -47,7 +51,7 @@ type syncFigures struct {
 func defineSync(fs *flag.FlagSet) func(context.Context, *env) error {
 	c := syncRun{}
 	loads := fs.String("loads", "none,full", "`loads` of the primary meanwhile: none, full")
-	rounds := fs.Int("rounds", 3, "`rounds`; the pairs take turns in each")
+	fs.IntVar(&c.rounds, "rounds", 3, "`rounds`; the pairs take turns in each")
 	fs.Int64Var(&c.keys, "keys", 3_000_000, "`keys` of 20 bytes with 100 random bytes each")
 	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
 	fs.IntVar(&c.conns, "c", 50, "`connections` of the full load")
@@ -56,39 +60,51 @@ func defineSync(fs *flag.FlagSet) func(context.Context, *env) error {
 	fs.DurationVar(&c.before, "t", 10*time.Second, "`time` of measuring before the sync")
 	fs.DurationVar(&c.limit, "limit", 5*time.Minute, "longest `time` of a sync")
 	return func(ctx context.Context, e *env) error {
-		var cases []syncCase
-		for _, load := range list(*loads) {
+		c.loads = list(*loads)
+		for _, load := range c.loads {
 			if load != "none" && load != "full" {
 				return fmt.Errorf("-loads: %q is neither none nor full", load)
 			}
-			for _, p := range e.pairs {
-				cases = append(cases, syncCase{p, load == "full"})
-			}
 		}
 		r := NewReport(e.out, "A full sync", e.command)
-		r.Printf("%s keys of %d bytes with %d random bytes on the primary, nothing on the replica, both appendfsync %s. From REPLICAOF to the link being up, and to the\n"+
-			"replica having applied what the primary had logged at that moment. Keys/s and MB/s are of keys and values by the latter. A probing client writes\n"+
-			"%s times a second in an open loop, latency counted from when a write was due; the full load is %d connections with pipelines of %d that overwrite as fast as\n"+
-			"they are answered. Extra memory: the primary's most during the sync, its forks included, above the most in %v before, each %v.\n"+
-			"Redis with repl-diskless-sync-delay 0, all else by default. %d rounds, medians (lowest–highest); ratios are taken within a round.\n\n",
-			millions(c.keys), keyLen, valueSize, c.policy, thousands(c.probe), c.conns, c.depth, c.before, watchEvery, *rounds)
-		figures := map[syncCase]*syncFigures{}
-		for round := range *rounds {
-			for _, x := range inTurn(cases, round) {
-				if figures[x] == nil {
-					figures[x] = &syncFigures{}
-				}
-				if err := e.fullSync(ctx, r, c, x, figures[x]); err != nil {
-					return fmt.Errorf("%s, load %s: %w", x.pair, x.load(), err)
-				}
-			}
-		}
-		for _, load := range list(*loads) {
-			r.Printf("## Load: %s\n\n", load)
-			syncTables(r, c, cases, load, figures)
+		if err := e.fullSyncs(ctx, r, c); err != nil {
+			return err
 		}
 		return r.Save(e.output)
 	}
+}
+
+// fullSyncs measures all pairs and adds their tables to the report.
+func (e *env) fullSyncs(ctx context.Context, r *Report, c syncRun) error {
+	var cases []syncCase
+	for _, load := range c.loads {
+		for _, p := range e.pairs {
+			cases = append(cases, syncCase{p, load == "full"})
+		}
+	}
+	r.Printf("%s keys of %d bytes with %d random bytes on the primary, nothing on the replica, both appendfsync %s. From REPLICAOF to the link being up, and to the\n"+
+		"replica having applied what the primary had logged at that moment. Keys/s and MB/s are of keys and values by the latter. A probing client writes\n"+
+		"%s times a second in an open loop, latency counted from when a write was due; the full load is %d connections with pipelines of %d that overwrite as fast as\n"+
+		"they are answered. Extra memory: the primary's most during the sync, its forks included, above the most in %v before, each %v.\n"+
+		"Redis with repl-diskless-sync-delay 0, all else by default. %d rounds, medians (lowest–highest); ratios are taken within a round.\n\n",
+		millions(c.keys), keyLen, valueSize, c.policy, thousands(c.probe), c.conns, c.depth, c.before, watchEvery, c.rounds)
+	figures := map[syncCase]*syncFigures{}
+	for round := range c.rounds {
+		for _, x := range inTurn(cases, round) {
+			e.results.progress.Step(fmt.Sprintf("full sync %s of %s keys, load %s", x.pair, millions(c.keys), x.load()), 0)
+			if figures[x] == nil {
+				figures[x] = &syncFigures{}
+			}
+			if err := e.fullSync(ctx, r, c, x, round, figures[x]); err != nil {
+				return fmt.Errorf("%s, load %s: %w", x.pair, x.load(), err)
+			}
+		}
+	}
+	for _, load := range c.loads {
+		r.Printf("## Load: %s\n\n", load)
+		syncTables(r, c, cases, load, figures)
+	}
+	return nil
 }
 
 func syncTables(r *Report, c syncRun, cases []syncCase, load string, figures map[syncCase]*syncFigures) {
@@ -151,11 +167,12 @@ func (l Load) start(ctx context.Context) *background {
 // stop ends the load and returns what it measured.
 func (b *background) stop() (*Result, error) {
 	b.cancel()
-	return b.res, <-b.done
+	err := <-b.done
+	return b.res, err
 }
 
 // fullSync is one round.
-func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, f *syncFigures) error {
+func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, round int, f *syncFigures) error {
 	return e.withFleet(func(fl *fleet) (err error) {
 		primary, err := fl.add(ctx, x.pair.primary, replicationArgs(x.pair.primary, c.policy)...)
 		if err != nil {
@@ -166,6 +183,9 @@ func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, f 
 		}
 		replica, err := fl.add(ctx, x.pair.replica, replicationArgs(x.pair.replica, c.policy)...)
 		if err != nil {
+			return err
+		}
+		if err := errors.Join(e.known(primary.Process), e.known(replica.Process)); err != nil {
 			return err
 		}
 		counted, err := primary.syncs()
@@ -182,6 +202,8 @@ func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, f 
 			return err
 		}
 		defer func() { err = errors.Join(err, probe.Stop()) }()
+		felt := watchLatency(probe)
+		defer felt.Stop()
 		rates := struct{ before, during *Result }{}
 		if x.loaded {
 			full.Duration = c.before
@@ -192,7 +214,7 @@ func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, f 
 		} else if err := wait(ctx, c.before); err != nil {
 			return err
 		}
-		quiet := probe.Cut()
+		quiet, _ := felt.Cut()
 		before, err := memory.Cut(primary.Process)
 		if err != nil {
 			return err
@@ -202,10 +224,16 @@ func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, f 
 		if x.loaded {
 			load = full.start(ctx)
 		}
+		spent, err := primary.spent()
+		if err != nil {
+			return err
+		}
 		started := time.Now()
 		link, took, serr := replica.sync(ctx, primary, c.limit, started)
-		busy := probe.Cut()
+		busy, overTime := felt.Cut()
 		most, err := memory.Cut(primary.Process)
+		after, serr2 := primary.spent()
+		err = errors.Join(err, serr2)
 		if load != nil {
 			var lerr error
 			rates.during, lerr = load.stop()
@@ -246,6 +274,18 @@ func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, f 
 			f.idleRate, f.rate = append(f.idleRate, rates.before.PerSecond()), append(f.rate, rates.during.PerSecond())
 			metrics = append(metrics, Metric{rates.before.PerSecond(), "req/s-before"}, Metric{rates.during.PerSecond(), "req/s-during"})
 		}
+		m := map[string]float64{"link-s": link.Seconds(), "took-s": took.Seconds(), "keys/s": float64(c.keys) / took.Seconds(),
+			"MB/s": float64(c.keys*(keyLen+valueSize)) / took.Seconds() / 1e6, "cpu-s": (after.cpu - spent.cpu).Seconds(), "extra-B": float64(most - before)}
+		if after.wire > 0 {
+			m["wire-B"] = float64(after.wire - spent.wire)
+		}
+		quiet.Latency.metrics("quiet-", m)
+		busy.Latency.metrics("", m)
+		if x.loaded {
+			m["before-req/s"], m["during-req/s"] = rates.before.PerSecond(), rates.during.PerSecond()
+		}
+		e.results.point(result.Point{Bench: result.Sync, Subject: string(x.pair.primary), Round: round + 1, Metrics: m, Latency: busy.Latency.buckets(), Series: overTime,
+			Params: params("peer", x.pair.replica, "load", x.load(), "keys", c.keys, "policy", c.policy)})
 		r.Run(name, c.keys, metrics...)
 		r.Run(name+"/probe=before", quiet.Ops, latencyMetrics(quiet)...)
 		r.Run(name+"/probe=during", busy.Ops, latencyMetrics(busy)...)
@@ -271,4 +311,25 @@ func (n *node) sync(ctx context.Context, primary *node, limit time.Duration, sta
 		return 0, 0, err
 	}
 	return link, time.Since(started), nil
+}
+
+// spent is what a primary has used since it was started: processor time of itself and of its forks that have ended, and bytes that it sent to replicas, where its INFO
+// tells (0 else).
+type spent struct {
+	cpu  time.Duration
+	wire int64
+}
+
+func (n *node) spent() (s spent, err error) {
+	if s.cpu, err = n.CPU(); err != nil {
+		return s, err
+	}
+	info, err := n.info("stats")
+	if err != nil {
+		return s, err
+	}
+	if _, ok := info["total_net_repl_output_bytes"]; ok {
+		s.wire, err = infoInt(info, "total_net_repl_output_bytes")
+	}
+	return s, err
 }

@@ -5,7 +5,13 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/holdfast-db/holdfast/bench/result"
 )
 
 // outageRun is how a replica is away and comes back.
@@ -17,28 +23,39 @@ type outageRun struct {
 	before time.Duration
 	warm   int64
 	limit  time.Duration
+
+	sizes      []int64
+	overwrites []int // percent
+	outages    []string
+	choices    []string
+	rounds     int
 }
 
 // outageSubject is a server with a configuration.
 type outageSubject struct {
-	name string
-	kind Kind
-	args []string
+	name   string
+	kind   Kind
+	choice string // replay or snapshot: what the configuration makes of an outage; auto; own = the server's own affair
+	args   []string
 }
 
 // outageSubjects are what is compared. Holdfast by default sends a snapshot where that is sooner than the log since the replica's
-// leave; told to replay, it shows how fast it does that. Redis keeps the stream for absent replicas in memory: once with room for 2 GB, once
-// with what its configuration says by default (1 MB).
-func outageSubjects(servers []Kind) []outageSubject {
+// leave; told to replay or to send one, it shows how fast it does that. Redis keeps the stream for absent replicas in memory: once with room for 2 GB, once
+// with what its configuration says by default (1 MB), which comes to a snapshot.
+func outageSubjects(servers []Kind, choices []string) []outageSubject {
 	var subjects []outageSubject
 	for _, kind := range servers {
-		if kind == Holdfast {
-			subjects = append(subjects, outageSubject{"holdfast", kind, []string{"--repl-sync-choice", "replay"}},
-				outageSubject{"holdfast, auto", kind, []string{"--repl-sync-choice", "auto"}})
-			continue
+		switch kind {
+		case Holdfast:
+			for _, c := range choices {
+				subjects = append(subjects, outageSubject{"holdfast, " + c, kind, c, []string{"--repl-sync-choice", c}})
+			}
+		case Redis:
+			subjects = append(subjects, outageSubject{"redis, backlog 2gb", kind, "replay", []string{"--repl-backlog-size", "2gb"}},
+				outageSubject{"redis, backlog 1mb", kind, "snapshot", []string{"--repl-backlog-size", "1mb"}})
+		default:
+			subjects = append(subjects, outageSubject{string(kind), kind, "own", nil})
 		}
-		subjects = append(subjects, outageSubject{"redis, backlog 2gb", kind, []string{"--repl-backlog-size", "2gb"}},
-			outageSubject{"redis, backlog 1mb", kind, []string{"--repl-backlog-size", "1mb"}})
 	}
 	return subjects
 }
@@ -53,10 +70,12 @@ type outageFigures struct {
 
 func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
 	c := outageRun{}
-	sizes := fs.String("bytes", "1g", "`bytes` of stream written while the replica is away, one measurement each: 1g,5g")
+	sizes := fs.String("bytes", "1g", "`bytes` of stream written while the replica is away, one measurement each: 100m,1g,5g")
 	kinds := fs.String("outages", "cut,kill", "how the replica goes away: `cut` of its link, kill -9 of its process")
+	choices := fs.String("choices", "replay,auto", "what Holdfast is told to `send`: replay, snapshot, auto (what it estimates to be sooner)")
+	overwrites := fs.String("overwrite", "100", "`percentages` of the writes meanwhile that hit keys which are there already; the others make new ones")
 	warm := fs.String("warm", "512m", "`bytes` of stream written as fast as the server takes them before all is measured")
-	rounds := fs.Int("rounds", 3, "`rounds`; the subjects take turns in each")
+	fs.IntVar(&c.rounds, "rounds", 3, "`rounds`; the subjects take turns in each")
 	fs.Int64Var(&c.keys, "keys", 1_000_000, "`keys` of 20 bytes with 100 random bytes each, overwritten all the time")
 	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
 	fs.Float64Var(&c.rate, "rate", 10_000, "`writes` per second of the clients that are measured, before and after")
@@ -68,42 +87,96 @@ func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
 		if c.warm, err = parseBytes(*warm); err != nil {
 			return fmt.Errorf("-warm: %w", err)
 		}
-		r := NewReport(e.out, "A replica that was away", e.command)
-		r.Printf("Primary and replica, both appendfsync %s, in sync with %s keys of %d bytes with %d random bytes. The replica goes away, the stream\n"+
-			"grows by the bytes named (SET of keys chosen uniformly), the replica comes back. Clients write %s times a second all the\n"+
-			"while, but for the outage itself, over %d connections in an open loop: a latency counts from when the write was due. \"caught up\" is from the link\n"+
-			"being up (a full sync: from the return, as the link is up when the data are loaded) to the replica having applied what the\n"+
-			"primary had logged at the link's return; \"lag 0\" from the same moment to the first time that it has applied all that there is. Memory: the\n"+
-			"primary's most, its forks included, each %v; before: while %s of stream were written as fast as it goes with the replica there, and\n"+
-			"%v as measured. %d rounds, medians (lowest–highest).\n\n",
-			c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, watchEvery, *warm, c.before, *rounds)
 		for _, text := range list(*sizes) {
-			bytes, err := parseBytes(text)
+			n, err := parseBytes(text)
 			if err != nil {
 				return fmt.Errorf("-bytes: %w", err)
 			}
-			for _, how := range list(*kinds) {
-				if how != "cut" && how != "kill" {
-					return fmt.Errorf("-outages: %q is neither cut nor kill", how)
-				}
-				figures := map[string]*outageFigures{}
-				subjects := outageSubjects(e.servers)
-				for round := range *rounds {
-					for _, s := range inTurn(subjects, round) {
-						if figures[s.name] == nil {
-							figures[s.name] = &outageFigures{}
-						}
-						if err := e.outage(ctx, r, c, s, how, bytes, figures[s.name]); err != nil {
-							return fmt.Errorf("%s, %s, %s: %w", s.name, how, text, err)
-						}
-					}
-				}
-				r.Printf("## %s written, outage by %s\n\n", text, how)
-				outageTables(r, subjects, figures)
+			c.sizes = append(c.sizes, n)
+		}
+		for _, text := range list(*overwrites) {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < 0 || n > 100 {
+				return fmt.Errorf("-overwrite: %q is not a percentage", text)
 			}
+			c.overwrites = append(c.overwrites, n)
+		}
+		if c.outages, err = among("-outages", *kinds, "cut", "kill"); err != nil {
+			return err
+		}
+		if c.choices, err = among("-choices", *choices, "replay", "snapshot", "auto"); err != nil {
+			return err
+		}
+		r := NewReport(e.out, "A replica that was away", e.command)
+		if err := e.outages(ctx, r, c); err != nil {
+			return err
 		}
 		return r.Save(e.output)
 	}
+}
+
+// among reads a list of which each element must be one of those allowed.
+func among(flag, text string, allowed ...string) ([]string, error) {
+	out := list(text)
+	for _, t := range out {
+		if !slices.Contains(allowed, t) {
+			return nil, fmt.Errorf("%s: %q is not one of %s", flag, t, strings.Join(allowed, ", "))
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%s: nothing to measure", flag)
+	}
+	return out, nil
+}
+
+// outages measures all sizes and ways, and adds their tables to the report.
+func (e *env) outages(ctx context.Context, r *Report, c outageRun) error {
+	r.Printf("Primary and replica, both appendfsync %s, in sync with %s keys of %d bytes with %d random bytes. The replica goes away, the stream\n"+
+		"grows by the bytes named (SET of keys chosen uniformly), the replica comes back. Clients write %s times a second all the\n"+
+		"while, but for the outage itself, over %d connections in an open loop: a latency counts from when the write was due. \"caught up\" is from the link\n"+
+		"being up (a full sync: from the return, as the link is up when the data are loaded) to the replica having applied what the\n"+
+		"primary had logged at the link's return; \"lag 0\" from the same moment to the first time that it has applied all that there is. Memory: the\n"+
+		"primary's most, its forks included, each %v; before: while %s of stream were written as fast as it goes with the replica there, and\n"+
+		"%v as measured. %d rounds, medians (lowest–highest).\n\n",
+		c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, watchEvery, mebibytes(float64(c.warm)), c.before, c.rounds)
+	subjects := outageSubjects(e.servers, c.choices)
+	for _, bytes := range c.sizes {
+		for _, overwrite := range c.overwrites {
+			for _, how := range c.outages {
+				x := outageCase{bytes, overwrite, how}
+				figures := map[string]*outageFigures{}
+				for round := range c.rounds {
+					for _, s := range inTurn(subjects, round) {
+						e.results.progress.Step(fmt.Sprintf("outage of %s, %s", s.name, x), 0)
+						if figures[s.name] == nil {
+							figures[s.name] = &outageFigures{}
+						}
+						if err := e.outage(ctx, r, c, s, x, round, figures[s.name]); err != nil {
+							return fmt.Errorf("%s, %s: %w", s.name, x, err)
+						}
+					}
+				}
+				r.Printf("## %s\n\n", x)
+				outageTables(r, subjects, figures)
+			}
+		}
+	}
+	return nil
+}
+
+// outageCase is what happens while the replica is away.
+type outageCase struct {
+	bytes     int64  // that the stream grows by
+	overwrite int    // percent of the writes
+	how       string // cut or kill
+}
+
+func (x outageCase) String() string {
+	s := fmt.Sprintf("%s written, outage by %s", mebibytes(float64(x.bytes)), x.how)
+	if x.overwrite != 100 {
+		s += fmt.Sprintf(", %d %% of the writes to keys that were there", x.overwrite)
+	}
+	return s
 }
 
 func outageTables(r *Report, subjects []outageSubject, figures map[string]*outageFigures) {
@@ -134,11 +207,14 @@ func outageTables(r *Report, subjects []outageSubject, figures map[string]*outag
 func megabytes(v float64) string { return fmt.Sprintf("%.1f", v/1e6) }
 
 // outage is one round.
-func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubject, how string, bytes int64, f *outageFigures) error {
+func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubject, x outageCase, round int, f *outageFigures) error {
 	return e.withFleet(func(fl *fleet) (err error) {
 		args := append(replicationArgs(s.kind, c.policy), s.args...)
 		primary, err := fl.add(ctx, s.kind, args...)
 		if err != nil {
+			return err
+		}
+		if err := e.known(primary.Process); err != nil {
 			return err
 		}
 		if _, err := primary.fill(ctx, c.keys, valueSize); err != nil {
@@ -162,7 +238,7 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		memory := watchMemory(primary.Process)
 		defer memory.Stop()
 		// What a server under full load takes of memory anyway must not be taken for the outage's.
-		if err := primary.grow(ctx, e.seed, c.keys, c.warm); err != nil {
+		if err := primary.grow(ctx, e.seed, c.keys, c.warm, 100); err != nil {
 			return err
 		}
 		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
@@ -195,12 +271,12 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		}
 
 		net.Block()
-		if how == "kill" {
+		if x.how == "kill" {
 			if err := replica.kill(); err != nil {
 				return err
 			}
 		}
-		if err := primary.grow(ctx, e.seed, c.keys, bytes); err != nil {
+		if err := primary.grow(ctx, e.seed, c.keys, x.bytes, x.overwrite); err != nil {
 			return err
 		}
 		away, err := memory.Cut(primary.Process)
@@ -208,13 +284,22 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 			return err
 		}
 
+		m := map[string]float64{}
+		if s.kind == Holdfast {
+			if err := primary.explain(left.offset+1, s.choice, m); err != nil {
+				return err
+			}
+		}
+
 		if load, err = open.Start(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, load.Stop()) }() // a second Stop does nothing
+		felt := watchLatency(load)
+		defer felt.Stop()
 		returned := time.Now()
 		net.Open()
-		if how == "kill" {
+		if x.how == "kill" {
 			if err := replica.launch(); err != nil {
 				return err
 			}
@@ -241,7 +326,7 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		if err := load.Stop(); err != nil {
 			return err
 		}
-		busy := load.Cut()
+		busy, overTime := felt.Cut()
 		back, err := memory.Cut(primary.Process)
 		if err != nil {
 			return err
@@ -270,8 +355,19 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		f.quiet.add(quiet)
 		f.busy.add(busy)
 		f.syncs = f.syncs.plus(now)
-		name := fmt.Sprintf("Outage/subject=%s/bytes=%d/outage=%s", s.runName(), bytes, how)
-		r.Run(name, 1, Metric{took, "s-caught-up"}, Metric{(float64(target.offset-left.offset) / took) / 1e6, "MB/s"},
+		m["took-s"], m["caught-s"], m["lagless-s"] = caught.Sub(returned).Seconds(), took, lagless.Sub(from).Seconds()
+		m["MB/s"] = float64(target.offset-left.offset) / took / 1e6
+		m["extra-B"], m["memory-B"] = float64(max(away, back)-before), float64(max(away, back))
+		m["full"], m["partial"] = float64(now.full), float64(now.partial)
+		quiet.Latency.metrics("quiet-", m)
+		busy.Latency.metrics("", m)
+		e.results.point(result.Point{Bench: result.Outage, Subject: string(s.kind), Round: round + 1, Metrics: m, Latency: busy.Latency.buckets(), Series: overTime,
+			Params: params("bytes", x.bytes, "overwrite", x.overwrite, "keys", c.keys, "choice", s.choice, "how", x.how, "rate", c.rate, "policy", c.policy)})
+		name := fmt.Sprintf("Outage/subject=%s/bytes=%d/outage=%s", s.runName(), x.bytes, x.how)
+		if x.overwrite != 100 {
+			name += fmt.Sprintf("/overwrite=%d", x.overwrite)
+		}
+		r.Run(name, 1, Metric{took, "s-caught-up"}, Metric{m["MB/s"], "MB/s"},
 			Metric{lagless.Sub(from).Seconds(), "s-lag-0"}, Metric{float64(max(away, back) - before), "B-above"},
 			Metric{float64(now.full), "sync_full"}, Metric{float64(now.partial), "sync_partial_ok"})
 		r.Run(name+"/load=before", quiet.Ops, latencyMetrics(quiet)...)
@@ -281,11 +377,52 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 }
 
 func (s outageSubject) runName() string {
+	if len(s.args) == 0 {
+		return string(s.kind)
+	}
 	return string(s.kind) + "-" + s.args[len(s.args)-1]
 }
 
-// grow writes until the stream has so many bytes more, as fast as the server takes them.
-func (n *node) grow(ctx context.Context, seed uint64, keys, bytes int64) error {
+// explain asks a Holdfast what it would choose for a replica that lacks the stream from offset on, and how long it takes either way
+// to be: metrics estimate-replay-s, estimate-snapshot-s and chose-snapshot (0 or 1). configured is what its repl-sync-choice is set to.
+func (n *node) explain(offset int64, configured string, m map[string]float64) error {
+	if _, err := n.do("CONFIG", "SET", "repl-sync-choice", "auto"); err != nil {
+		return err
+	}
+	r, err := n.do("HOLDFAST", "PSYNC-EXPLAIN", strconv.FormatInt(offset, 10))
+	if err != nil {
+		return err
+	}
+	if _, err := n.do("CONFIG", "SET", "repl-sync-choice", configured); err != nil {
+		return err
+	}
+	for i := 0; i+1 < len(r.Elems); i += 2 {
+		name, value := r.Elems[i].String(), r.Elems[i+1]
+		switch name {
+		case "decision":
+			m["chose-snapshot"] = 0
+			if value.String() == "full" {
+				m["chose-snapshot"] = 1
+			}
+		case "replay", "snapshot-tables":
+			for k := 0; k+1 < len(value.Elems); k += 2 {
+				if value.Elems[k].String() == "estimated-ms" {
+					m[map[string]string{"replay": "estimate-replay-s", "snapshot-tables": "estimate-snapshot-s"}[name]] = float64(value.Elems[k+1].Int) / 1e3
+				}
+			}
+		}
+	}
+	if _, ok := m["chose-snapshot"]; !ok {
+		return fmt.Errorf("%s: HOLDFAST PSYNC-EXPLAIN answered %s", n.name, r)
+	}
+	return nil
+}
+
+// grow writes until the stream has so many bytes more, as fast as the server takes them; overwrite is the percentage of writes to the
+// first keys, the others make new ones behind these.
+func (n *node) grow(ctx context.Context, seed uint64, keys, bytes int64, overwrite int) error {
+	var made atomic.Int64
+	made.Store(keys)
 	start, err := n.standing()
 	if err != nil {
 		return err
@@ -297,7 +434,7 @@ func (n *node) grow(ctx context.Context, seed uint64, keys, bytes int64) error {
 			return err
 		}
 		_, err := Load{Addr: n.Addr, Conns: conns, Pipeline: 64, Ops: (start.offset+bytes-at)/record + 1,
-			Script: func(i int) Script { return overwriter(seed+uint64(at), i, keys, valueSize) }}.Run(ctx)
+			Script: func(i int) Script { return mixedWriter(seed+uint64(at), i, keys, valueSize, overwrite, &made) }}.Run(ctx)
 		if err != nil {
 			return err
 		}

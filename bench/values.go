@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"github.com/tidwall/redcon"
 )
@@ -72,6 +73,22 @@ func overwriter(seed uint64, conn int, keys int64, size int) *setter {
 	rng := rand.New(rand.NewPCG(seed, uint64(conn)))
 	s := &setter{size: size}
 	s.next = func() int64 { s.version = rng.Int64N(1 << 20); return rng.Int64N(keys) }
+	return s
+}
+
+// mixedWriter is an overwriter of which only so many percent of the writes hit keys of 0 … keys-1; the others take the next number of made.
+func mixedWriter(seed uint64, conn int, keys int64, size, percent int, made *atomic.Int64) *setter {
+	s := overwriter(seed, conn, keys, size)
+	if percent == 100 {
+		return s
+	}
+	rng, old := rand.New(rand.NewPCG(seed, uint64(conn)|1<<32)), s.next
+	s.next = func() int64 {
+		if n := old(); rng.IntN(100) < percent {
+			return n
+		}
+		return made.Add(1) - 1
+	}
 	return s
 }
 

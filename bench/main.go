@@ -32,6 +32,7 @@ func benchmarks() []benchmark {
 		{name: "write-amp", help: "bytes written to disk for a byte of log", report: true, define: defineWriteAmp},
 		{name: "checkpoint", help: "latency of writes while a checkpoint runs", report: true, define: defineCheckpoint},
 		{name: "cold", help: "data larger than memory: uniform reads and writes", report: true, define: defineCold},
+		{name: "cow", help: "what a snapshot costs while writes go on", report: true, define: defineCow},
 		{name: "outage", help: "a replica is away while much is written, and comes back", report: true, define: defineOutage},
 		{name: "sync", help: "a full sync, of an idle primary and under load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast", define: defineSync},
 		{name: "cutsync", help: "a full sync whose link is cut on the way", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineCutSync},

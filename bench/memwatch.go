@@ -32,12 +32,14 @@ type memWatch struct {
 }
 
 // watchMemory begins to watch a process, which must live until the watch is stopped.
-func watchMemory(p *Process) *memWatch {
+func watchMemory(p *Process) *memWatch { return watchMemoryEvery(p, watchEvery) }
+
+func watchMemoryEvery(p *Process, every time.Duration) *memWatch {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &memWatch{stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
-		tick := time.NewTicker(watchEvery)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			w.look(p)

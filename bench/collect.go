@@ -12,6 +12,7 @@ import (
 type collector struct {
 	run      result.Run
 	progress Progress
+	steps    int
 }
 
 func newCollector(command []string, progress Progress) *collector {
@@ -53,6 +54,12 @@ func series(parts []*Result, at []float64) map[string][]result.Sample {
 		}
 	}
 	return s
+}
+
+// expect says that so many steps more are to come.
+func (c *collector) expect(steps int) {
+	c.steps += steps
+	c.progress.Begin(c.steps)
 }
 
 // note adds what a reader must know, once.

@@ -83,6 +83,9 @@ func (c cowRun) cases() []cowCase {
 	return cases
 }
 
+// steps is how many there are.
+func (c cowRun) steps(e *env) int { return len(c.cases()) * len(e.servers) * c.rounds }
+
 // cowFigures has a value for each round; bytes, seconds.
 type cowFigures struct {
 	rate, took, extra, copied, hold, pause, disk []float64
@@ -128,6 +131,7 @@ func defineCow(fs *flag.FlagSet) func(context.Context, *env) error {
 			return fmt.Errorf("-sizes: %w", err)
 		}
 		r := NewReport(e.out, "A snapshot while writes go on", e.command)
+		e.results.expect(c.steps(e))
 		if err := e.cows(ctx, r, c); err != nil {
 			return err
 		}

@@ -31,6 +31,11 @@ type outageRun struct {
 	rounds     int
 }
 
+// steps is how many there are.
+func (c outageRun) steps(e *env) int {
+	return len(c.sizes) * len(c.overwrites) * len(c.outages) * len(outageSubjects(e.servers, c.choices)) * c.rounds
+}
+
 // outageSubject is a server with a configuration.
 type outageSubject struct {
 	name   string
@@ -108,6 +113,7 @@ func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
 			return err
 		}
 		r := NewReport(e.out, "A replica that was away", e.command)
+		e.results.expect(c.steps(e))
 		if err := e.outages(ctx, r, c); err != nil {
 			return err
 		}

@@ -19,6 +19,9 @@ type restartRun struct {
 	policy string
 }
 
+// steps is how many there are.
+func (c restartRun) steps(e *env) int { return len(c.sizes) * len(e.servers) * c.rounds }
+
 func defineRestart(fs *flag.FlagSet) func(context.Context, *env) error {
 	c := restartRun{}
 	sizes := fs.String("keys", "3000000", "numbers of `keys` of 20 bytes with 100 random bytes each")
@@ -30,6 +33,7 @@ func defineRestart(fs *flag.FlagSet) func(context.Context, *env) error {
 			return fmt.Errorf("-keys: %w", err)
 		}
 		r := NewReport(e.out, "Restart", e.command)
+		e.results.expect(c.steps(e))
 		if err := e.restarts(ctx, r, c); err != nil {
 			return err
 		}

@@ -23,6 +23,9 @@ type syncRun struct {
 	rounds int
 }
 
+// steps is how many there are.
+func (c syncRun) steps(e *env) int { return len(c.loads) * len(e.pairs) * c.rounds }
+
 // syncCase is a pair, idle or under load.
 type syncCase struct {
 	pair   pair
@@ -67,6 +70,7 @@ func defineSync(fs *flag.FlagSet) func(context.Context, *env) error {
 			}
 		}
 		r := NewReport(e.out, "A full sync", e.command)
+		e.results.expect(c.steps(e))
 		if err := e.fullSyncs(ctx, r, c); err != nil {
 			return err
 		}

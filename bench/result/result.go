@@ -40,7 +40,7 @@ type Machine struct {
 	Kernel      string
 	Go          string
 	Disk        string  // file system and device of the servers' directories
-	FsyncP50    float64 // seconds for appending 4 KiB and fdatasync, measured before the run
+	FsyncP50    float64 // seconds for appending 4 KiB and fsync, measured before the run
 	FsyncP99    float64
 	LoadAverage [3]float64 // before the run: other work on the machine shows here
 }

@@ -82,6 +82,14 @@ func (d *Distribution) rank(rng *rand.Rand) int64 {
 	return min(int64(float64(d.keys)*math.Pow(d.eta*u-d.eta+1, d.alpha)), d.keys-1)
 }
 
+// rankOf draws how often a key is used: 0 for the most frequent, 1 for the next … Of distributions other than Zipf's, a number as Draw does.
+func (d *Distribution) rankOf(rng *rand.Rand) int64 {
+	if d.name == Zipf {
+		return d.rank(rng)
+	}
+	return d.Draw(rng)
+}
+
 // spreadingStep is a number near n times the golden section that has no divisor in common with n.
 func spreadingStep(n int64) int64 {
 	step := max(1, int64(float64(n)*0.6180339887))

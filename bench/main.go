@@ -20,21 +20,28 @@ type benchmark struct {
 	report     bool   // writes docs/bench/NAME.md
 	points     bool   // adds points to the results: takes -out and -compare
 	pairs      string // takes -pairs, with this default, instead of -servers
+	both       bool   // takes -servers, too
 	define     func(fs *flag.FlagSet) func(ctx context.Context, e *env) error
 }
+
+// syncPairs are the pairs of a full sync.
+const syncPairs = "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast"
 
 func benchmarks() []benchmark {
 	return []benchmark{
 		{name: "kill", help: "kill -9 a server under load, again and again: what was acknowledged must be there", define: defineKill},
 		{name: "redis", help: "redis-benchmark against both servers, in turn", report: true, define: defineRedis},
-		{name: "restart", help: "time to the first answered GET after SIGTERM and after kill -9", report: true, define: defineRestart},
+		{name: "all", help: "throughput, cow, outage, sync and restart, with one page of all", points: true, both: true, pairs: syncPairs, define: defineAll},
+		{name: "throughput", help: "requests per second and latency, by mix, depth and policy", report: true, points: true, define: defineThroughput},
+		{name: "null", help: "a server that answers without doing anything, until it is ended", define: defineNull},
+		{name: "restart", help: "time to the first answered GET after SIGTERM and after kill -9", report: true, points: true, define: defineRestart},
 		{name: "memory", help: "bytes of memory for a resident key", report: true, define: defineMemory},
 		{name: "write-amp", help: "bytes written to disk for a byte of log", report: true, define: defineWriteAmp},
 		{name: "checkpoint", help: "latency of writes while a checkpoint runs", report: true, define: defineCheckpoint},
 		{name: "cold", help: "data larger than memory: uniform reads and writes", report: true, define: defineCold},
-		{name: "cow", help: "what a snapshot costs while writes go on", report: true, define: defineCow},
-		{name: "outage", help: "a replica is away while much is written, and comes back", report: true, define: defineOutage},
-		{name: "sync", help: "a full sync, of an idle primary and under load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast", define: defineSync},
+		{name: "cow", help: "what a snapshot costs while writes go on", report: true, points: true, define: defineCow},
+		{name: "outage", help: "a replica is away while much is written, and comes back", report: true, points: true, define: defineOutage},
+		{name: "sync", help: "a full sync, of an idle primary and under load", report: true, points: true, pairs: syncPairs, define: defineSync},
 		{name: "cutsync", help: "a full sync whose link is cut on the way", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineCutSync},
 		{name: "slowreplica", help: "a replica that is stopped, or reads slowly, under full load", report: true, pairs: "redis:redis,holdfast:holdfast,holdfast:redis", define: defineSlowReplica},
 		{name: "replkill", help: "kill -9 a primary and its replica in turn, under load", report: true, pairs: "redis:redis,holdfast:holdfast", define: defineReplKill},
@@ -81,9 +88,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
 	servers, pairs := "redis,holdfast", b.pairs
 	e.results = newCollector(args, progress)
-	if b.pairs == "" {
+	if b.pairs == "" || b.both {
 		fs.StringVar(&servers, "servers", servers, "which `servers`, in this order")
-	} else {
+	}
+	if b.pairs != "" {
 		fs.StringVar(&pairs, "pairs", pairs, "which `pairs` of PRIMARY:REPLICA, in this order")
 	}
 	fs.Func("server", "`NAME=COMMAND`: a further server to measure, started by this command of the shell, in which {port}, {dir} and\n{policy} are replaced; may be given again", e.addServer)
@@ -117,7 +125,13 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, e)
+	var err error
+	if outputs.dir != "" {
+		err = e.results.lookAtDisk()
+	}
+	if err == nil {
+		err = run(ctx, e)
+	}
 	progress.End()
 	if err := errors.Join(err, outputs.save(stdout, &e.results.run, err)); err != nil {
 		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)

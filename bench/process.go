@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/holdfast-db/holdfast/bench/result"
 )
 
 // Kind is the name of a server that is measured: one of these two, or one that -server has named.
@@ -114,6 +116,9 @@ func commandLine(spec Spec, port string) (string, []string, error) {
 	case spec.Kind == Holdfast:
 		bin, err := holdfastProgram(spec)
 		return bin, append([]string{"serve"}, own...), err
+	case spec.Kind == result.NullServer:
+		bin, err := os.Executable()
+		return bin, append([]string{"bench", "null", "-bind", "127.0.0.1", "-port", port}, spec.Args...), err
 	case spec.Kind == Redis:
 		// A snapshot by time would run in the middle of a measurement.
 		return cmp.Or(spec.Binary, "redis-server"), append([]string{"--save", ""}, own...), nil

@@ -79,7 +79,7 @@ func (e *env) known(p *Process) error {
 		return err
 	}
 	kind, version := "unknown", ""
-	for _, k := range []string{"holdfast", "valkey", "kvrocks", "dragonfly", "garnet", "redis"} {
+	for _, k := range []string{result.NullServer, "holdfast", "valkey", "kvrocks", "dragonfly", "garnet", "redis"} {
 		if v, ok := info[k+"_version"]; ok {
 			kind, version = k, v
 			break
@@ -98,7 +98,10 @@ func (e *env) known(p *Process) error {
 		if err != nil {
 			return err
 		}
-		if want == Holdfast {
+		switch want {
+		case result.NullServer:
+			bin = "holdfast"
+		case Holdfast:
 			bin, version = "holdfast", version+" "+revision()
 		}
 		command = strings.Join(append([]string{bin}, args...), " ")

@@ -1,0 +1,63 @@
+package bench
+
+import (
+	"bytes"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-db/holdfast/bench/report"
+	"github.com/holdfast-db/holdfast/bench/result"
+)
+
+// runPoints runs a benchmark in a size that takes seconds, and returns its points.
+func runPoints(t *testing.T, args ...string) *result.Run {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("redis-server is not installed")
+	}
+	dir := t.TempDir()
+	var stderr bytes.Buffer
+	status := Main(append(args, "-o", "", "-out", dir), t.Output(), &stderr)
+	require.Zero(t, status, "%s", stderr.String())
+	run, err := result.Read(filepath.Join(dir, report.ResultsFile))
+	require.NoError(t, err)
+	require.False(t, run.Ended.IsZero())
+	require.Positive(t, run.Machine.FsyncP50)
+	return run
+}
+
+func TestCowOfRedis(t *testing.T) {
+	run := runPoints(t, "cow", "-servers", "redis", "-rates", "1000,max", "-rate", "1000", "-dists", "zipf", "-values", "200", "-sizes", "4k", "-keys", "3000", "-t", "100ms", "-rounds", "1", "-c", "2")
+	require.Len(t, run.Points, 5, "two rates, and one more of each other list")
+	for _, p := range run.Points {
+		require.Equal(t, result.Cow, p.Bench)
+		require.Positive(t, p.Metrics["copied-B"], "what Redis said that it had copied")
+		require.Positive(t, p.Metrics["fork-ms"])
+		require.Greater(t, p.Metrics["disk-B"], 3000.0*100, "the whole of the data")
+		require.Positive(t, p.Metrics["took-s"])
+	}
+	require.Equal(t, "max", run.Points[1].Params["rate"])
+}
+
+func TestRestartOfRedis(t *testing.T) {
+	run := runPoints(t, "restart", "-servers", "redis", "-keys", "1000,2000", "-rounds", "2", "-load", "50ms")
+	require.Len(t, run.Points, 8, "two sizes, two rounds, two ways to end")
+	for _, p := range run.Points {
+		require.Positive(t, p.Metrics["took-s"])
+	}
+}
+
+// Where a choice of the caller's is wrong, nothing is started.
+func TestFlagsOfPoints(t *testing.T) {
+	for _, args := range [][]string{
+		{"throughput", "-mixes", "nothing"}, {"throughput", "-p", "0"}, {"throughput", "-policy", "sometimes"}, {"throughput", "-loop", "round"}, {"throughput", "-dist", "normal"},
+		{"cow", "-rates", "-1"}, {"cow", "-dists", "normal"}, {"cow", "-sizes", "many"}, {"outage", "-choices", "none"}, {"outage", "-overwrite", "101"},
+		{"all", "-only", "everything"}, {"restart", "-keys", "0"}, {"sync", "-loads", "some"},
+	} {
+		var stderr bytes.Buffer
+		require.Equal(t, 1, Main(args, t.Output(), &stderr), "%v", args)
+		require.NotEmpty(t, stderr.String())
+	}
+}

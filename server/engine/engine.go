@@ -168,9 +168,10 @@ type Engine struct {
 	}
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
 	activeExpire atomic.Bool
-	ripeSince    time.Time   // when the log passed a quarter of CheckpointLogBytes; of the janitor
-	preloading   atomic.Bool // keys are being read into memory after the start
-	streamWork   workTime    // of ApplyStream
+	ripeSince    time.Time     // when the log passed a quarter of CheckpointLogBytes; of the janitor
+	preloading   atomic.Bool   // keys are being read into memory after the start
+	coldTurns    chan struct{} // has one for each client that reads cold keys meanwhile
+	streamWork   workTime      // of ApplyStream
 
 	check checkpointer
 	disk  diskGuard
@@ -196,7 +197,7 @@ var ErrLocked = errors.New("engine: data directory is in use by another process"
 // Open recovers the data directory and begins a new replication id at the durable end (W3), unless it opens a replica.
 func Open(o Options) (*Engine, error) {
 	o.defaults()
-	e := &Engine{opts: o, table: command.NewTable(), logger: o.Logger.Named("engine"), now: o.Now, conf: *o.Command,
+	e := &Engine{opts: o, coldTurns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)), table: command.NewTable(), logger: o.Logger.Named("engine"), now: o.Now, conf: *o.Command,
 		watched: map[string]map[*Client]bool{}, waiting: map[string][]*waiter{}, streamDB: -1}
 	e.rand = randv2.New(randv2.NewPCG(o.Seed, 0x9e3779b97f4a7c15))
 	e.oneCore = runtime.GOMAXPROCS(0) == 1

@@ -17,9 +17,10 @@ import (
 // Behind a full sync comes what the primary has logged meanwhile. It goes first: a replica is of use when it has caught up.
 
 const (
-	// preloadRows is how many names of keys are read at once.
-	preloadRows = 4096
-	// preloadBatch is how many keys are read at once, and for each hold of the lock: about 100 µs.
+	// preloadRows is how many rows of keys are read in one walk, and preloadBytes of how many bytes at most, but for the last one.
+	preloadRows  = 512
+	preloadBytes = 1 << 20
+	// preloadBatch is how many keys are put in place for each hold of the lock: about 100 µs.
 	preloadBatch = 128
 	// preloadTries is how often keys are read again because a checkpoint was settled meanwhile, before they are left to
 	// whoever names them.
@@ -114,52 +115,94 @@ func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err er
 		return 0, nil
 	}
 	next, end := keyspace.MainRange(phys)
-	for {
-		keys, last, err := e.mainKeys(next, end, preloadRows)
-		if err != nil || len(keys) == 0 {
+	for ctx.Err() == nil {
+		p := preloadPart{e: e, index: index, phys: phys}
+		more, err := p.read(next, end)
+		if err != nil {
 			return loaded, err
 		}
-		for try := 0; len(keys) > 0 && try < preloadTries; try++ {
-			if err := ctx.Err(); err != nil {
+		full := p.install()
+		loaded += p.loaded
+		// What one row does not tell, and what a checkpoint came in between, is read key by key.
+		keys := p.left
+		for try := 0; len(keys) > 0 && !full && try < preloadTries; try++ {
+			if ctx.Err() != nil {
 				return loaded, nil
 			}
-			n, again, full := e.preloadKeys(index, phys, keys)
+			var n int64
+			n, keys, full = e.preloadKeys(index, phys, keys)
 			loaded += n
-			if full {
-				return loaded, nil
-			}
-			keys = again
 		}
-		next = append(last, 0)
+		if full || !more {
+			return loaded, nil
+		}
+		next = append(p.last, 0)
 	}
+	return loaded, nil
 }
 
-// mainKeys returns the next keys of a database, at most so many, in the order of their rows, and the last one's row.
-func (e *Engine) mainKeys(from, end []byte, most int) (keys [][]byte, last []byte, err error) {
-	it, err := e.rows.newIter(from, end)
+// preloadPart is a piece of a database that is read in one walk.
+type preloadPart struct {
+	e      *Engine
+	index  int
+	phys   uint32
+	loads  []*keyspace.Loading
+	left   [][]byte // keys that the walk could not load
+	last   []byte   // row of the last key
+	loaded int64
+}
+
+// read walks over the next rows of keys; more tells whether there may be others behind them.
+func (p *preloadPart) read(from, end []byte) (more bool, err error) {
+	var first *keyspace.Loading // notes which checkpoint was settled last, for all: the iterator must not be older
+	p.e.politely(func() { first = p.e.ks.DB(p.index).BeginLoad(nil) })
+	it, err := p.e.rows.newIter(from, end)
 	if err != nil {
-		return nil, nil, err
+		return false, err
 	}
-	var names []byte
-	var ends []int
-	for ok := it.First(); ok && len(ends) < most; ok = it.Next() {
-		_, _, _, key, valid := keyspace.ParseMainKey(it.Key())
-		if !valid {
-			continue // a damaged store; whoever reads that row is told
+	bytes := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		if len(p.loads)+len(p.left) == preloadRows || bytes > preloadBytes {
+			more = true
+			break
 		}
-		names = append(names, key...)
-		ends = append(ends, len(names))
-		last = append(last[:0], it.Key()...)
+		p.last = append(p.last[:0], it.Key()...)
+		bytes += len(it.Value())
+		if l := first.Beside(it.Key(), it.Value(), p.e.opts.Limits); l != nil {
+			p.loads = append(p.loads, l)
+		} else if _, _, _, key, valid := keyspace.ParseMainKey(it.Key()); valid {
+			p.left = append(p.left, append([]byte(nil), key...))
+		} // else a damaged store; whoever reads that row is told
 	}
-	if err := it.Close(); err != nil {
-		return nil, nil, err
+	return more, it.Close()
+}
+
+// install puts what was read in place, a batch for each hold of the lock; full says that there is no room for more, or that the
+// database is not what it was.
+func (p *preloadPart) install() (full bool) {
+	for loads := p.loads; len(loads) > 0 && !full; {
+		n := min(preloadBatch, len(loads))
+		p.e.politely(func() {
+			db := p.e.ks.DB(p.index)
+			if full = db.Phys() != p.phys || db.Cold() == 0 || p.e.preloadFull(); full {
+				return
+			}
+			for _, l := range loads[:n] {
+				if db.Residency(l.Key()) != keyspace.Cold {
+					continue
+				}
+				switch o, ok := l.Install(); {
+				case !ok:
+					p.left = append(p.left, l.Key())
+				case o != nil:
+					l.Unpin(o)
+					p.loaded++
+				}
+			}
+		})
+		loads = loads[n:]
 	}
-	pos := 0
-	for _, end := range ends {
-		keys = append(keys, names[pos:end:end])
-		pos = end
-	}
-	return keys, last, nil
+	return full
 }
 
 // preloadKeys loads those of keys that are cold, a batch after the other, so that no more than a batch is read and not yet

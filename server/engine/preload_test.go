@@ -184,3 +184,41 @@ func TestWorkTime(t *testing.T) {
 		require.Equal(t, 50*time.Millisecond, w.total())
 	})
 }
+
+// While everything is being read anyway, so many clients at most read keys of their own; who waits for a turn can be called off, and
+// a turn that has ended is somebody else's.
+func TestColdTurn(t *testing.T) {
+	ctx := context.Background()
+	e := mustOpen(t, testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000}))
+	defer func() { require.NoError(t, e.Close(ctx)) }()
+	for range 2 * cap(e.coldTurns) {
+		_, err := e.coldTurn(ctx)
+		require.NoError(t, err, "nothing is being read: no limit")
+	}
+	e.preloading.Store(true)
+	defer e.preloading.Store(false)
+	var ends []func()
+	for range cap(e.coldTurns) {
+		end, err := e.coldTurn(ctx)
+		require.NoError(t, err)
+		ends = append(ends, end)
+	}
+	off, cancel := context.WithCancel(ctx)
+	refused := make(chan error)
+	go func() {
+		_, err := e.coldTurn(off)
+		refused <- err
+	}()
+	cancel()
+	require.ErrorIs(t, <-refused, context.Canceled)
+	_, err := e.coldTurn(off)
+	require.ErrorIs(t, err, context.Canceled)
+	ends[0]()
+	end, err := e.coldTurn(ctx)
+	require.NoError(t, err)
+	end()
+	for _, end := range ends[1:] {
+		end()
+	}
+	require.Empty(t, e.coldTurns)
+}

@@ -68,48 +68,80 @@ func (e *Engine) Warm(ctx context.Context, cl *Client, spec *command.Spec, args 
 // WarmMulti reads the cold keys of a transaction.
 func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) error {
 	for {
-		if err := ctx.Err(); err != nil {
+		if warm, err := e.warmOnce(ctx, cl, queue); warm || err != nil {
 			return err
 		}
-		e.Lock()
-		loads := e.coldOf(cl, queue)
-		e.Unlock()
-		if len(loads) == 0 {
-			return nil
+	}
+}
+
+// warmOnce reads what is cold now. warm = nothing was: what was read may have become cold again, where memory is short.
+func (e *Engine) warmOnce(ctx context.Context, cl *Client, queue []Queued) (warm bool, err error) {
+	end, err := e.coldTurn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer end()
+	e.Lock()
+	loads := e.coldOf(cl, queue)
+	e.Unlock()
+	if len(loads) == 0 {
+		return true, nil
+	}
+	around, read := e.readAround(loads[0])
+	rest := loads
+	if read {
+		rest = loads[1:]
+	}
+	for _, l := range rest {
+		if err := l.Read(e.rows, e.opts.Limits); err != nil {
+			return false, err
 		}
-		around, read := e.readAround(loads[0])
-		rest := loads
-		if read {
-			rest = loads[1:]
+	}
+	e.Lock()
+	defer e.Unlock()
+	e.stats.coldLoads += int64(len(loads))
+	for _, l := range loads {
+		if o, ok := l.Install(); ok && o != nil {
+			cl.pinned = append(cl.pinned, pin{l, o})
 		}
-		for _, l := range rest {
-			if err := l.Read(e.rows, e.opts.Limits); err != nil {
-				return err
-			}
+	}
+	for _, l := range around {
+		if l.DB().Residency(l.Key()) != keyspace.Cold {
+			continue
 		}
-		e.Lock()
-		e.stats.coldLoads += int64(len(loads))
-		for _, l := range loads {
-			if o, ok := l.Install(); ok && o != nil {
-				cl.pinned = append(cl.pinned, pin{l, o})
-			}
+		if o, ok := l.Install(); ok && o != nil {
+			l.Unpin(o)
 		}
-		for _, l := range around {
-			if l.DB().Residency(l.Key()) != keyspace.Cold {
-				continue
-			}
-			if o, ok := l.Install(); ok && o != nil {
-				l.Unpin(o)
-			}
-		}
-		e.unload(unloadBurst)
-		e.Unlock()
+	}
+	e.unload(unloadBurst)
+	return false, nil
+}
+
+// coldTurn waits until the caller may read cold keys, in the order in which they ask; end gives the turn back. While everything is being
+// read anyway, only half of the processors serve such reads: some hundred clients that each read their own keys would leave
+// nothing of them to the preload, which brings the same keys several times sooner, and so be served later themselves.
+func (e *Engine) coldTurn(ctx context.Context) (end func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !e.preloading.Load() {
+		return func() {}, nil
+	}
+	select {
+	case e.coldTurns <- struct{}{}:
+		return func() { <-e.coldTurns }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
 // aroundRows is how many keys behind a cold one are read with it, as long as there is room: the block that has them must be
 // read and decoded anyway, and that is most of the work.
-const aroundRows = 64
+// While the preload brings the same keys sooner, and others wait for their turn, fewer are worth their time.
+const (
+	aroundRows    = 64
+	aroundPreload = 8
+)
 
 // readAround reads l and the keys that follow it in the store, in one walk, so that a server that has just started is warm after
 // a fraction of its keys have been named. Some of them may be in memory already: to find out first would take the lock once more
@@ -131,8 +163,12 @@ func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading, re
 		read = l.Take(it.Value(), e.opts.Limits)
 		ok = it.Next()
 	}
-	around = make([]*keyspace.Loading, 0, aroundRows)
-	for n := 0; ok && n < aroundRows; n++ {
+	rows := aroundRows
+	if e.preloading.Load() {
+		rows = aroundPreload
+	}
+	around = make([]*keyspace.Loading, 0, rows)
+	for n := 0; ok && n < rows; n++ {
 		if m := l.Beside(it.Key(), it.Value(), e.opts.Limits); m != nil {
 			around = append(around, m)
 		}

@@ -2,7 +2,7 @@
 GO ?= go
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak bench-replication bench-go bench-compare replication soak clean
+.PHONY: help build test race lint fuzz-smoke crash kill bench-kill clients bench bench-quick bench-smoke bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak bench-throughput bench-cow bench-replication bench-go bench-compare replication soak clean
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ lint: ## gofmt, go vet, house rules
 
 FUZZTIME ?= 5s
 FUZZ = ./wal:FuzzReadRecord ./wal:FuzzParseChunk ./snapshot:FuzzDecodeMeta ./snapshot/rdb:FuzzDecodeValue \
-	./snapshot/rdb:FuzzVerifyDump ./snapshot/rdb:FuzzFileReader ./server/keyspace:FuzzRowKey ./server:FuzzGuard
+	./bench:FuzzReplyEnd ./snapshot/rdb:FuzzVerifyDump ./snapshot/rdb:FuzzFileReader ./server/keyspace:FuzzRowKey ./server:FuzzGuard
 
 fuzz-smoke: ## every fuzz target for a few seconds (FUZZTIME=5m for more)
 	@set -e; for t in $(FUZZ); do echo "$$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) "$${t%:*}"; done
@@ -43,7 +43,7 @@ clients: ## go-redis, python-redis, node-redis, ioredis, redis-cli and redis-ben
 	cd server/servertest/clients && npm ci --no-audit --no-fund
 	HOLDFAST_CLIENTS=1 $(GO) test -count=1 -run 'TestClients' ./server/servertest
 
-bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak: build ## one measurement, into docs/bench
+bench-redis bench-restart bench-cold bench-memory bench-write-amp bench-checkpoint bench-outage bench-sync bench-cutsync bench-slowreplica bench-replkill bench-failover bench-soak bench-throughput bench-cow: build ## one measurement, into docs/bench
 	./holdfast bench $(@:bench-%=%) $(FLAGS)
 
 replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replication in small sizes (CI)
@@ -55,8 +55,22 @@ replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replic
 	./holdfast bench failover -servers holdfast -rounds 1 -t 1s -o ""
 	./holdfast bench soak -servers holdfast -duration 20s -o ""
 
+SMOKE = $(or $(TMPDIR),/tmp)/holdfast-bench-smoke
+bench-smoke: build ## every measurement that has a page, of both servers, in sizes that take seconds (CI)
+	./holdfast bench throughput -mixes set,hget,lrange_100,ycsb-d,ycsb-e,ycsb-f -p 1,16 -keys 2000 -t 100ms -warm 20ms -rounds 1 -o "" -out $(SMOKE)/throughput
+	./holdfast bench throughput -loop open -rate 2000 -dist zipf -mixes ycsb-a -policy everysec -keys 2000 -t 200ms -warm 20ms -rounds 1 -o "" -out $(SMOKE)/open
+	./holdfast bench cow -rates 1000,max -dists zipf,hotspot -values 1000 -sizes 4k -keys 3000 -rate 1000 -t 100ms -rounds 1 -o "" -out $(SMOKE)/cow
+	./holdfast bench restart -keys 3000 -rounds 2 -load 100ms -o "" -out $(SMOKE)/restart
+	./holdfast bench restart -server 'mine=redis-server --port {port} --dir {dir} --bind 127.0.0.1 --save "" --appendonly yes --appendfsync {policy}' -servers mine -keys 2000 -rounds 1 -load 50ms -o "" -out $(SMOKE)/mine
+	./holdfast bench report -out $(SMOKE)/again -compare $(SMOKE)/cow/results.json $(SMOKE)/cow/results.json
+	rm -rf $(SMOKE)
+
+
 soak: build ## a primary and three replicas under load for 10 minutes, with kills, stops, cuts and promotions
 	./holdfast bench soak -servers holdfast -duration 10m
+
+bench-quick: build ## throughput, snapshots, outages, syncs, restarts in small sizes beside Redis, with a page of plots, into OUT (10 minutes)
+	./holdfast bench all --quick --out $(or $(OUT),bench/results)
 
 bench: build ## all measurements, each into docs/bench (about an hour)
 	set -e; for b in redis restart cold memory write-amp checkpoint; do ./holdfast bench $$b; done

@@ -22,9 +22,9 @@ type allRun struct {
 func quickRun() allRun {
 	return allRun{
 		throughput: throughputRun{mixes: named("set", "get", "incr", "hset", "lpush", "zadd", "ycsb-a", "ycsb-f"), dist: Uniform, size: valueSize, keys: 100_000, conns: 50, depths: []int{1, 4, 16, 64},
-			policies: []string{"always", "everysec"}, warm: 100 * time.Millisecond, each: 500 * time.Millisecond, rounds: 1},
+			policies: []string{"always", "everysec"}, warm: 80 * time.Millisecond, each: 400 * time.Millisecond, rounds: 1},
 		cow: cowRun{base: cowCase{10_000, Uniform, valueSize, 300_000}, rates: []float64{2000, 10_000, 20_000, 0}, dists: []string{Zipf, Hotspot},
-			values: []int64{400, 1600}, keys: []int64{100_000, 600_000}, policy: "everysec", conns: 16, probe: 1000, quiet: 2 * time.Second, rounds: 1, watch: 10 * time.Millisecond},
+			values: []int64{400, 1600}, keys: []int64{100_000, 600_000}, policy: "everysec", conns: 16, probe: 1000, quiet: 1500 * time.Millisecond, rounds: 1, watch: 10 * time.Millisecond},
 		outage: outageRun{keys: 200_000, policy: "everysec", rate: 2000, conns: 16, before: time.Second, warm: 16 << 20, limit: 5 * time.Minute,
 			sizes: []int64{150 << 20, 200 << 20, 250 << 20, 300 << 20}, overwrites: []int{100}, outages: []string{"cut"}, choices: []string{"replay", "snapshot"}, rounds: 1},
 		sync: syncRun{keys: 500_000, policy: "everysec", conns: 50, depth: 1, probe: 1000, before: 2 * time.Second, limit: 2 * time.Minute,

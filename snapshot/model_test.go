@@ -9,6 +9,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -29,8 +30,16 @@ type model struct {
 	meta  Meta
 	rows  rows
 	dead  [][2][]byte // range deletes of the next checkpoint
+	mu    sync.Mutex  // held while at and metas are changed, and by who looks at them in another goroutine
 	at    map[wal.Offset]rows
 	metas map[wal.Offset]Meta
+}
+
+// seen is what the model knows of checkpoints, while its history may go on.
+func (m *model) seen() *model {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &model{keys: m.keys, at: maps.Clone(m.at), metas: maps.Clone(m.metas)}
 }
 
 type modelDB struct {
@@ -180,6 +189,8 @@ func (m *model) prepare() Meta {
 	meta := m.meta
 	meta.C += 1 + wal.Offset(m.r.IntN(100))
 	meta.DBs, meta.Format, meta.CreatedMs = dbs, formatVersion, int64(meta.C)*10
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.at[meta.C], m.metas[meta.C] = want, meta
 	return meta
 }

@@ -49,6 +49,15 @@ func TestRestartOfRedis(t *testing.T) {
 	}
 }
 
+// Every benchmark tells its flags; two of one name would end the program.
+func TestFlagsOfAll(t *testing.T) {
+	for _, b := range benchmarks() {
+		var stderr bytes.Buffer
+		require.Equal(t, 2, Main([]string{b.name, "-h"}, t.Output(), &stderr), b.name)
+		require.Contains(t, stderr.String(), "-seed")
+	}
+}
+
 // Where a choice of the caller's is wrong, nothing is started.
 func TestFlagsOfPoints(t *testing.T) {
 	for _, args := range [][]string{

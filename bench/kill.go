@@ -37,18 +37,25 @@ func defineKill(fs *flag.FlagSet) func(context.Context, *env) error {
 	clients := fs.Int("c", 8, "`connections`")
 	maxRun := fs.Duration("run", 600*time.Millisecond, "longest `time` of load before a kill")
 	policy := fs.String("policy", "always", "appendfsync `policy`, always or everysec")
-	server := fs.String("server", string(Holdfast), "`server` to kill, holdfast or redis")
-	return func(ctx context.Context, e *env) (err error) {
-		dir, remove, err := tempDir()
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, e.cleanUp(dir, remove, err)) }()
+	return func(ctx context.Context, e *env) error {
 		if *policy != "always" && *policy != "everysec" {
 			return fmt.Errorf("-policy %s: always or everysec", *policy)
 		}
-		return KillCycles{Spec: e.spec(Kind(*server), dir), Fsync: *policy, Cycles: *cycles, Clients: *clients,
-			MaxRun: *maxRun, Seed: e.seed, Out: e.out}.Run(ctx)
+		kill := func(kind Kind) (err error) {
+			dir, remove, err := tempDir()
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, e.cleanUp(dir, remove, err)) }()
+			return KillCycles{Spec: e.spec(kind, dir), Fsync: *policy, Cycles: *cycles, Clients: *clients,
+				MaxRun: *maxRun, Seed: e.seed, Out: e.out}.Run(ctx)
+		}
+		for _, kind := range e.servers {
+			if err := kill(kind); err != nil {
+				return fmt.Errorf("%s: %w", kind, err)
+			}
+		}
+		return nil
 	}
 }
 

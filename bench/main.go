@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -21,6 +22,7 @@ type benchmark struct {
 	points     bool   // adds points to the results: takes -out and -compare
 	pairs      string // takes -pairs, with this default, instead of -servers
 	both       bool   // takes -servers, too
+	servers    string // those of -servers by default; "" = redis and holdfast
 	define     func(fs *flag.FlagSet) func(ctx context.Context, e *env) error
 }
 
@@ -29,7 +31,7 @@ const syncPairs = "redis:redis,holdfast:holdfast,holdfast:redis,redis:holdfast"
 
 func benchmarks() []benchmark {
 	return []benchmark{
-		{name: "kill", help: "kill -9 a server under load, again and again: what was acknowledged must be there", define: defineKill},
+		{name: "kill", help: "kill -9 a server under load, again and again: what was acknowledged must be there", servers: "holdfast", define: defineKill},
 		{name: "redis", help: "redis-benchmark against both servers, in turn", report: true, define: defineRedis},
 		{name: "all", help: "throughput, cow, outage, sync and restart, with one page of all", points: true, both: true, pairs: syncPairs, define: defineAll},
 		{name: "throughput", help: "requests per second and latency, by mix, depth and policy", report: true, points: true, define: defineThroughput},
@@ -86,7 +88,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("holdfast bench "+b.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
-	servers, pairs := "redis,holdfast", b.pairs
+	servers, pairs := cmp.Or(b.servers, "redis,holdfast"), b.pairs
 	e.results = newCollector(args, progress)
 	if b.pairs == "" || b.both {
 		fs.StringVar(&servers, "servers", servers, "which `servers`, in this order")

@@ -158,10 +158,6 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 	}
 	c.mu.info.Running = true
 	c.mu.Unlock()
-	select {
-	case <-c.wake: // what was asked for until now is what this one does
-	default:
-	}
 
 	err := p.run(ctx)
 	var afterErr error

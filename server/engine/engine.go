@@ -169,7 +169,8 @@ type Engine struct {
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
 	activeExpire atomic.Bool
 	ripeSince    time.Time     // when the log passed a quarter of CheckpointLogBytes; of the janitor
-	preloading   atomic.Bool   // keys are being read into memory after the start
+	preloading   atomic.Bool   // keys are being read into memory after the start, or are going to be
+	preloadReads atomic.Bool   // the same without the time for which the preload lets the stream go first
 	coldTurns    chan struct{} // has one for each client that reads cold keys meanwhile
 	streamWork   workTime      // of ApplyStream
 

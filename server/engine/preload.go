@@ -47,6 +47,8 @@ func (e *Engine) preload(ctx context.Context) {
 	if e.replica.Load() {
 		awaitQuiet(ctx, e.streamWork.total)
 	}
+	e.preloadReads.Store(true)
+	defer e.preloadReads.Store(false)
 	start, total := e.now(), int64(0)
 	for i := range e.opts.Databases {
 		n, err := e.preloadDB(ctx, i)
@@ -117,24 +119,17 @@ func (e *Engine) preloadDB(ctx context.Context, index int) (loaded int64, err er
 	next, end := keyspace.MainRange(phys)
 	for ctx.Err() == nil {
 		p := preloadPart{e: e, index: index, phys: phys}
-		more, err := p.read(next, end)
+		more, err := p.walk(next, end)
 		if err != nil {
 			return loaded, err
 		}
 		full := p.install()
-		loaded += p.loaded
 		// What one row does not tell, and what a checkpoint came in between, is read key by key.
-		keys := p.left
-		for try := 0; len(keys) > 0 && !full && try < preloadTries; try++ {
-			if ctx.Err() != nil {
-				return loaded, nil
-			}
-			var n int64
-			n, keys, full = e.preloadKeys(index, phys, keys)
-			loaded += n
+		for try := 0; len(p.left) > 0 && !full && try < preloadTries && ctx.Err() == nil; try++ {
+			full = p.readLeft()
 		}
-		if full || !more {
-			return loaded, nil
+		if loaded += p.loaded; full || !more {
+			break
 		}
 		next = append(p.last, 0)
 	}
@@ -146,14 +141,14 @@ type preloadPart struct {
 	e      *Engine
 	index  int
 	phys   uint32
-	loads  []*keyspace.Loading
-	left   [][]byte // keys that the walk could not load
-	last   []byte   // row of the last key
+	loads  []*keyspace.Loading // read and not yet put in place
+	left   [][]byte            // keys that could not be loaded so
+	last   []byte              // row of the last key
 	loaded int64
 }
 
-// read walks over the next rows of keys; more tells whether there may be others behind them.
-func (p *preloadPart) read(from, end []byte) (more bool, err error) {
+// walk reads the next rows of keys; more tells whether there may be others behind them.
+func (p *preloadPart) walk(from, end []byte) (more bool, err error) {
 	var first *keyspace.Loading // notes which checkpoint was settled last, for all: the iterator must not be older
 	p.e.politely(func() { first = p.e.ks.DB(p.index).BeginLoad(nil) })
 	it, err := p.e.rows.newIter(from, end)
@@ -177,19 +172,49 @@ func (p *preloadPart) read(from, end []byte) (more bool, err error) {
 	return more, it.Close()
 }
 
-// install puts what was read in place, a batch for each hold of the lock; full says that there is no room for more, or that the
-// database is not what it was.
+// readLeft reads the keys that are left, a batch after the other, so that no more than a batch is read and not yet accounted for,
+// and puts them in place; full is as with install.
+func (p *preloadPart) readLeft() (full bool) {
+	keys := p.left
+	p.left = nil
+	for len(keys) > 0 && !full {
+		n := min(preloadBatch, len(keys))
+		p.e.politely(func() {
+			db := p.e.ks.DB(p.index)
+			if full = p.full(db); full {
+				return
+			}
+			for _, key := range keys[:n] {
+				if db.Residency(key) == keyspace.Cold {
+					p.loads = append(p.loads, db.BeginLoad(key))
+				}
+			}
+		})
+		keys = keys[n:]
+		// Its iterator must not be older than the loads: they have noted which checkpoint was settled last.
+		rows := walkStore{rowStore: p.e.rows}
+		for _, l := range p.loads {
+			_ = l.Read(&rows, p.e.opts.Limits) // kept in l; Failed tells
+		}
+		rows.close()
+		full = p.install() || full
+	}
+	return full
+}
+
+// install puts what was read in place, a batch for each hold of the lock. It is clean, and memory may let it go again at any
+// time (K2). full says that there is no room for more, or that the database is not what it was.
 func (p *preloadPart) install() (full bool) {
 	for loads := p.loads; len(loads) > 0 && !full; {
 		n := min(preloadBatch, len(loads))
 		p.e.politely(func() {
 			db := p.e.ks.DB(p.index)
-			if full = db.Phys() != p.phys || db.Cold() == 0 || p.e.preloadFull(); full {
+			if full = p.full(db); full {
 				return
 			}
 			for _, l := range loads[:n] {
-				if db.Residency(l.Key()) != keyspace.Cold {
-					continue
+				if l.Failed() || db.Residency(l.Key()) != keyspace.Cold {
+					continue // of what failed, whoever names the key is told
 				}
 				switch o, ok := l.Install(); {
 				case !ok:
@@ -202,53 +227,13 @@ func (p *preloadPart) install() (full bool) {
 		})
 		loads = loads[n:]
 	}
+	p.loads = p.loads[:0]
 	return full
 }
 
-// preloadKeys loads those of keys that are cold, a batch after the other, so that no more than a batch is read and not yet
-// accounted for. again are those that a checkpoint came in between; full says that there is no room for more, or that the
-// database is not what it was.
-func (e *Engine) preloadKeys(index int, phys uint32, keys [][]byte) (loaded int64, again [][]byte, full bool) {
-	var loads []*keyspace.Loading
-	for len(keys) > 0 {
-		n := min(preloadBatch, len(keys))
-		loads = loads[:0]
-		e.politely(func() {
-			db := e.ks.DB(index)
-			full = db.Phys() != phys || db.Cold() == 0 || e.preloadFull()
-			for _, key := range keys[:n] {
-				if !full && db.Residency(key) == keyspace.Cold {
-					loads = append(loads, db.BeginLoad(key))
-				}
-			}
-		})
-		if full {
-			return loaded, nil, true
-		}
-		keys = keys[n:]
-		// Its iterator must not be older than the loads: they have noted which checkpoint was settled last.
-		rows := walkStore{rowStore: e.rows}
-		for _, l := range loads {
-			_ = l.Read(&rows, e.opts.Limits) // kept in l; Failed tells
-		}
-		rows.close()
-		e.politely(func() {
-			for _, l := range loads {
-				if l.Failed() {
-					continue // whoever names the key is told
-				}
-				o, ok := l.Install()
-				switch {
-				case !ok:
-					again = append(again, l.Key())
-				case o != nil:
-					l.Unpin(o)
-					loaded++
-				}
-			}
-		})
-	}
-	return loaded, again, false
+// full tells whether the preload of a database ends here. REQUIRES: the lock.
+func (p *preloadPart) full(db *keyspace.DB) bool {
+	return db.Phys() != p.phys || db.Cold() == 0 || p.e.preloadFull()
 }
 
 // preloadFull tells whether memory is nearly used up: the rest is left to what clients ask for. REQUIRES: the lock.

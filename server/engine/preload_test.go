@@ -195,8 +195,8 @@ func TestColdTurn(t *testing.T) {
 		_, err := e.coldTurn(ctx)
 		require.NoError(t, err, "nothing is being read: no limit")
 	}
-	e.preloading.Store(true)
-	defer e.preloading.Store(false)
+	e.preloadReads.Store(true)
+	defer e.preloadReads.Store(false)
 	var ends []func()
 	for range cap(e.coldTurns) {
 		end, err := e.coldTurn(ctx)

@@ -124,7 +124,7 @@ func (e *Engine) coldTurn(ctx context.Context) (end func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !e.preloading.Load() {
+	if !e.preloadReads.Load() {
 		return func() {}, nil
 	}
 	select {
@@ -164,7 +164,7 @@ func (e *Engine) readAround(l *keyspace.Loading) (around []*keyspace.Loading, re
 		ok = it.Next()
 	}
 	rows := aroundRows
-	if e.preloading.Load() {
+	if e.preloadReads.Load() {
 		rows = aroundPreload
 	}
 	around = make([]*keyspace.Loading, 0, rows)

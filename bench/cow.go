@@ -146,7 +146,7 @@ func (e *env) cows(ctx context.Context, r *Report, c cowRun) error {
 		"costs the keyspace nothing beyond this checkpoint.) Extra memory: the most of the process and its forks, shared pages counted once, each %v, above the most\n"+
 		"before the snapshot. Copied: what the server says (rdb_last_cow_size; checkpoint_last_frozen_bytes). Hold: latest_fork_usec; checkpoint_max_hold_usec.\n"+
 		"Pause: the longest answer to a client that writes %s times a second in an open loop, during the snapshot. Disk: written meanwhile, log included.\n"+
-		"%d rounds, medians (lowest–highest).\n\n",
+		"Where the load goes as fast as it is answered (max), latencies are that client's, too. %d rounds, medians (lowest–highest).\n\n",
 		c.conns, c.policy, c.quiet, c.watch, thousands(c.probe), c.rounds)
 	figures := map[cowCase]map[Kind]*cowFigures{}
 	cases := c.cases()
@@ -303,7 +303,11 @@ func (e *env) cow(ctx context.Context, r *Report, c cowRun, p *Process, x cowCas
 	if err != nil {
 		return err
 	}
-	began := time.Now()
+	dump := filepath.Join(p.Spec.Dir, "dump.rdb")
+	old, err := statOf(dump)
+	if err != nil {
+		return err
+	}
 	took, err := p.checkpoint(ctx)
 	if err != nil {
 		return err
@@ -333,11 +337,15 @@ func (e *env) cow(ctx context.Context, r *Report, c cowRun, p *Process, x cowCas
 	if err != nil {
 		return err
 	}
-	file, err := fileSince(filepath.Join(p.Spec.Dir, "dump.rdb"), began)
+	// What a fork has written is not in the process's account.
+	file, err := statOf(dump)
 	if err != nil {
 		return err
 	}
-	written := float64(disk.Bytes - diskBefore.Bytes + file)
+	written := float64(disk.Bytes - diskBefore.Bytes)
+	if file != nil && (old == nil || !os.SameFile(old, file)) {
+		written += float64(file.Size())
+	}
 
 	f.rate, f.took = append(f.rate, rate), append(f.took, took.Seconds())
 	f.extra, f.copied = append(f.extra, float64(most-memBefore)), append(f.copied, float64(own))
@@ -393,14 +401,11 @@ func (p *Process) snapshotFigures() (copied int64, hold time.Duration, err error
 	return copied, hold, err
 }
 
-// fileSince is the size of a file that was written after a moment; 0 if there is none.
-func fileSince(name string, since time.Time) (int64, error) {
+// statOf describes a file; nil if there is none.
+func statOf(name string) (fs.FileInfo, error) {
 	st, err := os.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return nil, nil
 	}
-	if err != nil || st.ModTime().Before(since) {
-		return 0, err
-	}
-	return st.Size(), nil
+	return st, err
 }

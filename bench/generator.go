@@ -35,6 +35,7 @@ type Generator struct {
 // GeneratorResult is what was measured, in one and in pieces.
 type GeneratorResult struct {
 	Result
+	Nulls int64     // of Ops, those that were answered with null: what was asked for was not there
 	Parts []*Result // of partOf(Duration) each
 }
 
@@ -63,6 +64,7 @@ type wanted struct {
 // genConn is a connection of a generator.
 type genConn struct {
 	fd      int
+	number  int32  // by which epoll knows it
 	out     []byte // not written yet: out[sent:]
 	sent    int
 	in      []byte // read and not understood yet
@@ -115,7 +117,7 @@ func (g *Generator) Run(ctx context.Context) (_ *GeneratorResult, err error) {
 
 func (x *generating) connect() error {
 	for i := range x.conns {
-		x.conns[i].fd = -1
+		x.conns[i].fd, x.conns[i].number = -1, int32(i)
 	}
 	a, err := net.ResolveTCPAddr("tcp4", x.Addr)
 	if err != nil {
@@ -142,7 +144,7 @@ func (x *generating) connect() error {
 			return fmt.Errorf("connect to %s: %w", x.Addr, err)
 		}
 		if err := errors.Join(unix.SetNonblock(fd, true), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1),
-			unix.EpollCtl(x.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(i)})); err != nil {
+			unix.EpollCtl(x.ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: x.conns[i].number})); err != nil {
 			return fmt.Errorf("a connection to %s: %w", x.Addr, err)
 		}
 		x.conns[i].in = make([]byte, 0, 64<<10)
@@ -210,7 +212,7 @@ func (x *generating) loop(ctx context.Context) error {
 			}
 			c := &x.conns[e.Fd]
 			if e.Events&unix.EPOLLOUT != 0 {
-				if err := x.flush(c, int(e.Fd)); err != nil {
+				if err := x.flush(c); err != nil {
 					return err
 				}
 			}
@@ -253,7 +255,7 @@ func (x *generating) batch(c *genConn, now time.Duration) error {
 	for range x.Pipeline {
 		x.add(c, now)
 	}
-	return x.flush(c, -1)
+	return x.flush(c)
 }
 
 // issue sends what is due, and sets the timer for what is due next.
@@ -270,7 +272,7 @@ func (x *generating) issue(now, end time.Duration) error {
 	}
 	for _, c := range x.touched {
 		c.touched = false
-		if err := x.flush(c, -1); err != nil {
+		if err := x.flush(c); err != nil {
 			return err
 		}
 	}
@@ -283,15 +285,15 @@ func (x *generating) issue(now, end time.Duration) error {
 	return nil
 }
 
-// flush writes what the socket takes. number is the connection's where it was found writable.
-func (x *generating) flush(c *genConn, number int) error {
+// flush writes what the socket takes.
+func (x *generating) flush(c *genConn) error {
 	for c.sent < len(c.out) {
 		n, err := unix.Write(c.fd, c.out[c.sent:])
 		if err == unix.EINTR {
 			continue
 		}
 		if err == unix.EAGAIN {
-			return x.watch(c, number, true)
+			return x.watch(c, true)
 		}
 		if err != nil {
 			return fmt.Errorf("write: %w", err)
@@ -300,27 +302,22 @@ func (x *generating) flush(c *genConn, number int) error {
 	}
 	c.out, c.sent = c.out[:0], 0
 	if c.waiting {
-		return x.watch(c, number, false)
+		return x.watch(c, false)
 	}
 	return nil
 }
 
 // watch has epoll tell, or not tell, when there is room to write.
-func (x *generating) watch(c *genConn, number int, room bool) error {
+func (x *generating) watch(c *genConn, room bool) error {
 	if c.waiting == room {
 		return nil
-	}
-	for i := 0; number < 0; i++ {
-		if &x.conns[i] == c {
-			number = i
-		}
 	}
 	events := uint32(unix.EPOLLIN)
 	if room {
 		events |= unix.EPOLLOUT
 	}
 	c.waiting = room
-	return unix.EpollCtl(x.ep, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: events, Fd: int32(number)})
+	return unix.EpollCtl(x.ep, unix.EPOLL_CTL_MOD, c.fd, &unix.EpollEvent{Events: events, Fd: c.number})
 }
 
 // receive reads replies and counts them.
@@ -357,7 +354,7 @@ func (x *generating) receive(c *genConn, end time.Duration) error {
 		}
 		c.head++
 		x.open--
-		x.count(w, now, end)
+		x.count(w, now, end, c.in[at+1] == '-' && (w.kind == '$' || w.kind == '*'))
 		at += k
 	}
 	c.in = c.in[:copy(c.in, c.in[at:])]
@@ -372,7 +369,7 @@ func (x *generating) receive(c *genConn, end time.Duration) error {
 }
 
 // count measures a reply. A closed loop's belongs to the time at which it came, an open one's to when it was due.
-func (x *generating) count(w wanted, now, end time.Duration) {
+func (x *generating) count(w wanted, now, end time.Duration, null bool) {
 	at := now
 	if x.Rate > 0 {
 		at = w.due
@@ -382,6 +379,9 @@ func (x *generating) count(w wanted, now, end time.Duration) {
 	}
 	x.last = max(x.last, now)
 	x.res.Ops++
+	if null {
+		x.res.Nulls++
+	}
 	x.res.Latency.Record(now - w.due)
 	p := x.res.Parts[min(int((at-x.Warm)/partOf(x.Duration)), len(x.res.Parts)-1)]
 	p.Ops++

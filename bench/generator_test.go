@@ -51,6 +51,21 @@ func TestGeneratorOpenSeesAPauseInEveryRequestDue(t *testing.T) {
 	require.GreaterOrEqual(t, res.Latency.Max(), pause-5*time.Millisecond)
 }
 
+// Of replies without a value it is known how many there were.
+func TestGeneratorCountsNulls(t *testing.T) {
+	var n atomic.Int64
+	addr := fakeServer(t, func(redcon.Command) string {
+		if n.Add(1)%2 == 0 {
+			return "$-1\r\n"
+		}
+		return "$1\r\n-\r\n"
+	})
+	res, err := (&Generator{Addr: addr, Conns: 1, Pipeline: 10, Duration: 20 * time.Millisecond,
+		Request: func(dst, want []byte) ([]byte, []byte) { return append(dst, "GET k\r\n"...), append(want, '$') }}).Run(t.Context())
+	require.NoError(t, err)
+	require.InDelta(t, res.Ops/2, res.Nulls, 5)
+}
+
 // Errors, replies of another kind, garbage and ends of connections end the load and are named.
 func TestGeneratorTellsOfWhatIsWrong(t *testing.T) {
 	for answer, want := range map[string]string{"-ERR no\r\n": "ERR no", ":1\r\n": `begins with '+'`, "nonsense\r\n": "not the protocol", "+a\r\n+b\r\n": "nothing was asked for"} {

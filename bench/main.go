@@ -23,6 +23,7 @@ type benchmark struct {
 	pairs      string // takes -pairs, with this default, instead of -servers
 	both       bool   // takes -servers, too
 	servers    string // those of -servers by default; "" = redis and holdfast
+	tool       bool   // measures nothing: takes no servers
 	define     func(fs *flag.FlagSet) func(ctx context.Context, e *env) error
 }
 
@@ -35,7 +36,7 @@ func benchmarks() []benchmark {
 		{name: "redis", help: "redis-benchmark against both servers, in turn", report: true, define: defineRedis},
 		{name: "all", help: "throughput, cow, outage, sync and restart, with one page of all", points: true, both: true, pairs: syncPairs, define: defineAll},
 		{name: "throughput", help: "requests per second and latency, by mix, depth and policy", report: true, points: true, define: defineThroughput},
-		{name: "null", help: "a server that answers without doing anything, until it is ended", define: defineNull},
+		{name: "null", help: "a server that answers without doing anything, until it is ended", tool: true, define: defineNull},
 		{name: "restart", help: "time to the first answered GET after SIGTERM and after kill -9", report: true, points: true, define: defineRestart},
 		{name: "memory", help: "bytes of memory for a resident key", report: true, define: defineMemory},
 		{name: "write-amp", help: "bytes written to disk for a byte of log", report: true, define: defineWriteAmp},
@@ -87,18 +88,11 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	e := &env{out: out, command: args}
 	fs := flag.NewFlagSet("holdfast bench "+b.name, flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
-	servers, pairs := cmp.Or(b.servers, "redis,holdfast"), b.pairs
 	e.results = newCollector(args, progress)
-	if b.pairs == "" || b.both {
-		fs.StringVar(&servers, "servers", servers, "which `servers`, in this order")
+	servers, pairs := cmp.Or(b.servers, "redis,holdfast"), b.pairs
+	if !b.tool {
+		e.define(fs, &b, &servers, &pairs)
 	}
-	if b.pairs != "" {
-		fs.StringVar(&pairs, "pairs", pairs, "which `pairs` of PRIMARY:REPLICA, in this order")
-	}
-	fs.Func("server", "`NAME=COMMAND`: a further server to measure, started by this command of the shell, in which {port}, {dir} and\n{policy} are replaced; may be given again", e.addServer)
-	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, printed)")
-	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
 	if b.report {
 		fs.StringVar(&e.output, "o", filepath.Join("docs", "bench", b.name+".md"), "`file` of the report; empty for none")
 	}
@@ -114,11 +108,14 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "holdfast bench %s: unexpected argument %q\n", b.name, fs.Arg(0))
 		return 2
 	}
-	if err := e.choose(fs, servers, pairs); err != nil {
-		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
-		return 2
+	err := oneRound(fs)
+	if err == nil && !b.tool {
+		err = e.choose(fs, servers, pairs)
 	}
-	if err := outputs.prepare(); err != nil {
+	if err == nil {
+		err = outputs.prepare()
+	}
+	if err != nil {
 		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
 		return 2
 	}
@@ -127,7 +124,6 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	var err error
 	if outputs.dir != "" {
 		err = e.results.lookAtDisk()
 	}
@@ -140,6 +136,32 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// define declares the flags of everything that measures servers.
+func (e *env) define(fs *flag.FlagSet, b *benchmark, servers, pairs *string) {
+	fs.StringVar(&e.binary, "holdfast", "", "holdfast `program` to measure (default: this one)")
+	if b.pairs == "" || b.both {
+		fs.StringVar(servers, "servers", *servers, "which `servers`, in this order")
+	}
+	if b.pairs != "" {
+		fs.StringVar(pairs, "pairs", *pairs, "which `pairs` of PRIMARY:REPLICA, in this order")
+	}
+	fs.Func("server", "`NAME=COMMAND`: a further server to measure, started by this command of the shell, in which {port}, {dir} and\n{policy} are replaced; may be given again", e.addServer)
+	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, printed)")
+	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
+}
+
+// oneRound holds that -rounds, where it was given, is one at least.
+func oneRound(fs *flag.FlagSet) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		if g, ok := f.Value.(flag.Getter); ok && f.Name == "rounds" {
+			if n, ok := g.Get().(int); ok && n < 1 {
+				err = fmt.Errorf("-rounds %d: one at least", n)
+			}
+		}
+	})
+	return err
 }
 
 // Usage lists the benchmarks.

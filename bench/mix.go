@@ -15,6 +15,7 @@ type workload struct {
 	// append appends a request, and to want what each of its replies begins with.
 	append func(m *mixer, dst, want []byte) ([]byte, []byte)
 	needs  need
+	drains bool // the load takes away what it needs: it is written again before each measurement
 }
 
 // need is the data that must be there before.
@@ -24,7 +25,8 @@ const (
 	needNothing need = iota
 	needStrings      // all keys
 	needHashes       // elements of hashes
-	needLists        // lists of elements
+	needLists        // lists of elements, which are read
+	needQueues       // lists of elements, which are taken away
 	needIndex        // all keys, and a sorted set of their names
 )
 
@@ -40,64 +42,64 @@ const (
 // mixes are YCSB's workloads in commands of Redis, and single commands. A record of YCSB is a string here. Its scans, which want keys in
 // order, read names from a sorted set that inserts maintain; a client would fetch the records next.
 var mixes = []workload{
-	{"set", func(m *mixer, d, w []byte) ([]byte, []byte) { return m.set(d, w, m.draw()) }, needStrings},
-	{"get", func(m *mixer, d, w []byte) ([]byte, []byte) { return m.get(d, w, m.draw()) }, needStrings},
-	{"incr", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	{name: "set", append: func(m *mixer, d, w []byte) ([]byte, []byte) { return m.set(d, w, m.draw()) }, needs: needStrings},
+	{name: "get", append: func(m *mixer, d, w []byte) ([]byte, []byte) { return m.get(d, w, m.draw()) }, needs: needStrings},
+	{name: "incr", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		return m.key(command(d, 2, "INCR"), "cnt:", m.draw()), append(w, ':')
-	}, needNothing},
-	{"lpush", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needNothing},
+	{name: "lpush", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		return m.value(m.key(command(d, 3, "LPUSH"), "lst:", m.draw()/perCollection)), append(w, ':')
-	}, needNothing},
-	{"rpop", func(m *mixer, d, w []byte) ([]byte, []byte) {
-		return m.key(command(d, 2, "RPOP"), "pop:", m.draw()/perCollection), append(w, '$')
-	}, needLists},
-	{"sadd", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needNothing},
+	{name: "rpop", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
+		return m.key(command(d, 2, "RPOP"), "que:", m.draw()/perCollection), append(w, '$')
+	}, needs: needQueues, drains: true},
+	{name: "sadd", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		n := m.draw()
 		return m.key(m.key(command(d, 3, "SADD"), "set:", n/perCollection), "mem:", n), append(w, ':')
-	}, needNothing},
-	{"hset", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needNothing},
+	{name: "hset", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		n := m.draw()
 		return m.value(m.key(m.key(command(d, 4, "HSET"), "hsh:", n/perCollection), "fld:", n)), append(w, ':')
-	}, needHashes},
-	{"hget", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needHashes},
+	{name: "hget", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		n := m.draw()
 		return m.key(m.key(command(d, 3, "HGET"), "hsh:", n/perCollection), "fld:", n), append(w, '$')
-	}, needHashes},
-	{"zadd", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needHashes},
+	{name: "zadd", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		n := m.draw()
 		d = m.key(command(d, 4, "ZADD"), "zst:", n/perCollection)
 		return m.key(redcon.AppendBulkInt(d, m.rng.Int64N(1_000_000)), "mem:", n), append(w, ':')
-	}, needNothing},
-	{"lrange_100", func(m *mixer, d, w []byte) ([]byte, []byte) {
-		d = m.key(command(d, 4, "LRANGE"), "pop:", m.draw()/perCollection)
+	}, needs: needNothing},
+	{name: "lrange_100", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
+		d = m.key(command(d, 4, "LRANGE"), "rng:", m.draw()/perCollection)
 		return redcon.AppendBulkString(redcon.AppendBulkString(d, "0"), strconv.Itoa(listLength-1)), append(w, '*')
-	}, needLists},
-	{"mset", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needLists},
+	{name: "mset", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		d = command(d, 1+2*multiKeys, "MSET")
 		for range multiKeys {
 			d = m.value(m.key(d, "key:", m.draw()))
 		}
 		return d, append(w, '+')
-	}, needStrings},
-	{"mget", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needStrings},
+	{name: "mget", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		d = command(d, 1+multiKeys, "MGET")
 		for range multiKeys {
 			d = m.key(d, "key:", m.draw())
 		}
 		return d, append(w, '*')
-	}, needStrings},
-	{"ycsb-a", readsAndUpdates(50), needStrings},
-	{"ycsb-b", readsAndUpdates(95), needStrings},
-	{"ycsb-c", readsAndUpdates(100), needStrings},
-	{"ycsb-d", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needStrings},
+	{name: "ycsb-a", append: readsAndUpdates(50), needs: needStrings},
+	{name: "ycsb-b", append: readsAndUpdates(95), needs: needStrings},
+	{name: "ycsb-c", append: readsAndUpdates(100), needs: needStrings},
+	{name: "ycsb-d", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		if m.rng.IntN(100) < 95 {
 			// Latest first: as far behind the newest record as the distribution's draw says, with the most frequent one in front.
 			return m.get(d, w, max(0, *m.made-1-m.dist.rankOf(m.rng)))
 		}
 		*m.made++
 		return m.set(d, w, *m.made-1)
-	}, needStrings},
-	{"ycsb-e", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needStrings},
+	{name: "ycsb-e", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		if m.rng.IntN(100) < 95 {
 			d = redcon.AppendBulkString(command(d, 7, "ZRANGEBYLEX"), indexKey)
 			m.name = appendKey(append(m.name[:0], '['), m.draw())
@@ -107,15 +109,15 @@ var mixes = []workload{
 		*m.made++
 		d, w = m.set(d, w, *m.made-1)
 		return m.index(d, *m.made-1), append(w, ':')
-	}, needIndex},
-	{"ycsb-f", func(m *mixer, d, w []byte) ([]byte, []byte) {
+	}, needs: needIndex},
+	{name: "ycsb-f", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		n := m.draw()
 		d, w = m.get(d, w, n)
 		if m.rng.IntN(100) < 50 {
 			d, w = m.set(d, w, n)
 		}
 		return d, w
-	}, needStrings},
+	}, needs: needStrings},
 }
 
 // indexKey is the sorted set of all names.
@@ -206,9 +208,13 @@ func (n need) provide(keys int64) (requests int64, request func(m *mixer, dst []
 		return keys, func(m *mixer, dst []byte, i int64) ([]byte, byte) {
 			return m.value(m.key(m.key(command(dst, 4, "HSET"), "hsh:", i/perCollection), "fld:", i)), ':'
 		}
-	case needLists:
+	case needLists, needQueues:
+		kind := "rng:"
+		if n == needQueues {
+			kind = "que:"
+		}
 		return keys, func(m *mixer, dst []byte, i int64) ([]byte, byte) {
-			return m.value(m.key(command(dst, 3, "RPUSH"), "pop:", i/perCollection)), ':'
+			return m.value(m.key(command(dst, 3, "RPUSH"), kind, i/perCollection)), ':'
 		}
 	case needIndex:
 		return keys, func(m *mixer, dst []byte, i int64) ([]byte, byte) { return m.index(dst, i), ':' }

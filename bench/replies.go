@@ -15,7 +15,7 @@ const longestLine = 64 << 10
 // strings. Nothing is allocated.
 func replyEnd(b []byte) (int, error) {
 	at := 0
-	for todo := 1; todo > 0; todo-- {
+	for left := 1; left > 0; left-- { // replies, those within arrays included
 		line := bytes.IndexByte(b[at:], '\n')
 		if line < 0 {
 			if len(b)-at > longestLine {
@@ -39,7 +39,7 @@ func replyEnd(b []byte) (int, error) {
 				continue // null
 			}
 			if head[0] == '*' {
-				todo += n
+				left += n
 				continue
 			}
 			if len(b)-at < n+2 {

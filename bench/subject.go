@@ -35,8 +35,9 @@ func (e *env) addServer(text string) error {
 // choose finds the servers and pairs that are measured. Those that -server has named take part without being listed. Where
 // redis-server is not installed and nobody has asked for it, it is left out.
 func (e *env) choose(fs *flag.FlagSet, servers, pairs string) error {
-	asked := false
-	fs.Visit(func(f *flag.Flag) { asked = asked || f.Name == "servers" || f.Name == "pairs" })
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	asked := given["servers"] || given["pairs"]
 	without := Kind("")
 	if _, err := exec.LookPath("redis-server"); err != nil && !asked && e.commands[Redis] == "" {
 		without = Redis
@@ -58,16 +59,19 @@ func (e *env) choose(fs *flag.FlagSet, servers, pairs string) error {
 		}
 		e.pairs = slices.DeleteFunc(e.pairs, func(p pair) bool { return without != "" && (p.primary == without || p.replica == without) })
 	}
-	if asked {
-		return nil
-	}
 	for _, k := range e.named {
-		if !slices.Contains(e.servers, k) {
+		if !asked && !slices.Contains(e.servers, k) {
 			e.servers = append(e.servers, k)
 		}
-		if pairs != "" {
+		if pairs != "" && !given["pairs"] {
 			e.pairs = append(e.pairs, pair{k, k})
 		}
+	}
+	if given["servers"] && !given["pairs"] {
+		// Who names the servers does not want others in pairs.
+		e.pairs = slices.DeleteFunc(e.pairs, func(p pair) bool {
+			return !slices.Contains(e.servers, p.primary) || !slices.Contains(e.servers, p.replica)
+		})
 	}
 	return nil
 }

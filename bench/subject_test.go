@@ -34,6 +34,8 @@ func TestChoose(t *testing.T) {
 		{args: []string{"-server", "v=v {port}", "-servers", "v,redis"}, servers: "v,redis", wantServers: []Kind{"v", Redis}},
 		{args: []string{"-server", "v=v {port}"}, pairs: "redis:holdfast", wantServers: []Kind{"v"}, wantPairs: []pair{{Redis, Holdfast}, {"v", "v"}}},
 		{args: []string{"-server", "v=v {port}", "-pairs", "holdfast:v"}, pairs: "holdfast:v", wantPairs: []pair{{Holdfast, "v"}}},
+		{args: []string{"-server", "v=v {port}", "-servers", "v"}, servers: "v", pairs: "redis:redis,holdfast:redis", wantServers: []Kind{"v"}, wantPairs: []pair{{"v", "v"}}},
+		{args: []string{"-servers", "holdfast"}, servers: "holdfast", pairs: "redis:redis,holdfast:holdfast", wantServers: []Kind{Holdfast}, wantPairs: []pair{{Holdfast, Holdfast}}},
 		{servers: "redis,valkey", wantErr: `unknown server "valkey"`},
 		{pairs: "redis", wantErr: `pair "redis"`},
 		{pairs: "redis:valkey", wantErr: `pair "redis:valkey"`},

@@ -62,12 +62,9 @@ func defineSync(fs *flag.FlagSet) func(context.Context, *env) error {
 	fs.Float64Var(&c.probe, "probe", 1000, "`writes` per second of the probing client")
 	fs.DurationVar(&c.before, "t", 10*time.Second, "`time` of measuring before the sync")
 	fs.DurationVar(&c.limit, "limit", 5*time.Minute, "longest `time` of a sync")
-	return func(ctx context.Context, e *env) error {
-		c.loads = list(*loads)
-		for _, load := range c.loads {
-			if load != "none" && load != "full" {
-				return fmt.Errorf("-loads: %q is neither none nor full", load)
-			}
+	return func(ctx context.Context, e *env) (err error) {
+		if c.loads, err = among("-loads", *loads, "none", "full"); err != nil {
+			return err
 		}
 		r := NewReport(e.out, "A full sync", e.command)
 		e.results.expect(c.steps(e))
@@ -236,8 +233,8 @@ func (e *env) fullSync(ctx context.Context, r *Report, c syncRun, x syncCase, ro
 		link, took, serr := replica.sync(ctx, primary, c.limit, started)
 		busy, overTime := felt.Cut()
 		most, err := memory.Cut(primary.Process)
-		after, serr2 := primary.spent()
-		err = errors.Join(err, serr2)
+		after, cerr := primary.spent()
+		err = errors.Join(err, cerr)
 		if load != nil {
 			var lerr error
 			rates.during, lerr = load.stop()
@@ -317,8 +314,8 @@ func (n *node) sync(ctx context.Context, primary *node, limit time.Duration, sta
 	return link, time.Since(started), nil
 }
 
-// spent is what a primary has used since it was started: processor time of itself and of its forks that have ended, and bytes that it sent to replicas, where its INFO
-// tells (0 else).
+// spent is what a primary has used since it was started: processor time of itself and of its forks that have ended, and bytes that
+// it sent to replicas, where its INFO tells (0 else).
 type spent struct {
 	cpu  time.Duration
 	wire int64

@@ -91,13 +91,18 @@ func defineThroughput(fs *flag.FlagSet) func(context.Context, *env) error {
 
 // turns are the servers with their policies, the null server among them: what does not tell where its policy goes has one of its own.
 func (c throughputRun) turns(e *env) (turns []throughputKey) {
-	for _, kind := range e.servers {
-		policies := c.policies
-		if command := e.commands[kind]; command != "" && !strings.Contains(command, "{policy}") {
-			policies = []string{"own"}
-		}
-		for _, policy := range policies {
-			turns = append(turns, throughputKey{server: kind, policy: policy})
+	own := func(kind Kind) bool {
+		command := e.commands[kind]
+		return command != "" && !strings.Contains(command, "{policy}")
+	}
+	for i, policy := range c.policies {
+		for _, kind := range e.servers {
+			switch {
+			case !own(kind):
+				turns = append(turns, throughputKey{server: kind, policy: policy})
+			case i == 0:
+				turns = append(turns, throughputKey{server: kind, policy: "own"})
+			}
 		}
 	}
 	return append(turns, throughputKey{server: result.NullServer})
@@ -125,7 +130,8 @@ func (e *env) throughput(ctx context.Context, r *Report, c throughputRun) error 
 	r.Printf("%d connections driven by one thread, %s; keys of %d bytes, %s, %s of them; values of %d random bytes. Each server runs alone, on an empty directory for each\n"+
 		"policy and round, where the data that a mix needs is written first; the server that begins alternates. %v after %v that are not counted. Requests per second,\n"+
 		"medians of %d rounds; ratios are taken within a round: median (lowest–highest). \"null\" answers without doing anything: the generator's own limit.\n"+
-		"Collections have %d elements; LRANGE reads a list of %d; MSET and MGET have %d keys.\n\n",
+		"Collections have %d elements; LRANGE reads a list of %d; MSET and MGET have %d keys; RPOP's lists are filled\n"+
+		"before each measurement, and where it empties them the share of replies without a value is noted (null-%%).\n\n",
 		c.conns, how, keyLen, c.dist, millions(c.keys), c.size, c.each, c.warm, c.rounds, perCollection, listLength, multiKeys)
 	dist, err := NewDistribution(c.dist, c.keys)
 	if err != nil {
@@ -208,15 +214,15 @@ func (e *env) throughputOf(ctx context.Context, r *Report, c throughputRun, p *P
 	made := c.keys
 	there := map[need]bool{needNothing: true}
 	for i, mix := range c.mixes {
-		for _, need := range mix.needs.all() {
-			if !there[need] && turn.server != result.NullServer {
-				if err := need.fill(ctx, p, e.seed, dist, c.size, c.keys); err != nil {
-					return fmt.Errorf("data for %s: %w", mix.name, err)
-				}
-			}
-			there[need] = true
-		}
 		for _, depth := range c.depths {
+			for _, need := range mix.needs.all() {
+				if (!there[need] || mix.drains) && turn.server != result.NullServer {
+					if err := need.fill(ctx, p, e.seed, dist, c.size, c.keys); err != nil {
+						return fmt.Errorf("data for %s: %w", mix.name, err)
+					}
+				}
+				there[need] = true
+			}
 			e.results.progress.Step(fmt.Sprintf("throughput of %s%s, %s, pipelines of %d", turn.server, behindComma(turn.policy), mix.name, depth), c.warm+c.each)
 			m := newMixer(e.seed^uint64(round*1000+i*100+depth), dist, c.size, &made)
 			var cpu, own [2]time.Duration
@@ -244,6 +250,9 @@ func (e *env) throughputOf(ctx context.Context, r *Report, c throughputRun, p *P
 			rates[key] = append(rates[key], res.PerSecond())
 			perOp := func(d [2]time.Duration) float64 { return (d[1] - d[0]).Seconds() * 1e6 / float64(res.Ops) }
 			metrics := map[string]float64{"req/s": res.PerSecond(), "cpu-us/op": perOp(cpu), "generator-cpu-us/op": perOp(own)}
+			if res.Nulls > 0 {
+				metrics["null-%"] = 100 * float64(res.Nulls) / float64(res.Ops)
+			}
 			res.Latency.metrics("", metrics)
 			names := []any{"mix", mix.name, "dist", c.dist, "value", c.size, "keys", c.keys, "conns", c.conns, "pipeline", depth, "loop", c.loop()}
 			if turn.server != result.NullServer {

@@ -26,6 +26,7 @@ type Generator struct {
 	Rate     float64       // requests per second of the open loop
 	Warm     time.Duration // not measured
 	Duration time.Duration // measured
+	Most     int64         // requests at most, those of Warm included: with them the load ends; 0 = no limit
 	// Request appends a request of one or more commands, and to want what each reply begins with.
 	Request func(dst, want []byte) ([]byte, []byte)
 	// Mark, if set, is called when measuring begins and when it ends.
@@ -37,6 +38,19 @@ type GeneratorResult struct {
 	Result
 	Nulls int64     // of Ops, those that were answered with null: what was asked for was not there
 	Parts []*Result // of partOf(Duration) each
+}
+
+// cut drops the pieces behind the end of what was measured.
+func (r *GeneratorResult) cut() {
+	left := r.Elapsed
+	for i, p := range r.Parts {
+		if left <= 0 {
+			r.Parts = r.Parts[:i]
+			return
+		}
+		p.Elapsed = min(p.Elapsed, left)
+		left -= p.Elapsed
+	}
 }
 
 // Series are the pieces over time.
@@ -84,7 +98,7 @@ type generating struct {
 	conns   []genConn
 	want    []byte
 	touched []*genConn
-	issued  int64 // requests of the open loop
+	issued  int64 // requests
 	res     GeneratorResult
 	last    time.Duration // when the last measured reply came
 	marks   int
@@ -112,6 +126,10 @@ func (g *Generator) Run(ctx context.Context) (_ *GeneratorResult, err error) {
 		return nil, err
 	}
 	x.res.Elapsed = max(x.last-g.Warm, g.Duration)
+	if x.spent() {
+		x.res.Elapsed = max(x.last-g.Warm, 0)
+		x.res.cut()
+	}
 	return &x.res, nil
 }
 
@@ -182,6 +200,9 @@ func (x *generating) loop(ctx context.Context) error {
 	}
 	for {
 		now := time.Since(x.began)
+		if x.spent() && x.open == 0 {
+			return x.mark(end) // there is no more to measure
+		}
 		if err := x.mark(now); err != nil {
 			return err
 		}
@@ -225,6 +246,9 @@ func (x *generating) loop(ctx context.Context) error {
 	}
 }
 
+// spent tells whether all requests have been sent that may be.
+func (x *generating) spent() bool { return x.Most > 0 && x.issued >= x.Most }
+
 // mark tells the caller of the begin and the end of measuring.
 func (x *generating) mark(now time.Duration) error {
 	for x.marks < 2 && now >= x.Warm+time.Duration(x.marks)*x.Duration {
@@ -248,11 +272,12 @@ func (x *generating) add(c *genConn, due time.Duration) {
 		c.queue = append(c.queue, wanted{due, kind})
 	}
 	x.open += len(x.want)
+	x.issued++
 }
 
 // batch sends the next pipeline of a closed loop.
 func (x *generating) batch(c *genConn, now time.Duration) error {
-	for range x.Pipeline {
+	for i := 0; i < x.Pipeline && !x.spent(); i++ {
 		x.add(c, now)
 	}
 	return x.flush(c)
@@ -262,10 +287,9 @@ func (x *generating) batch(c *genConn, now time.Duration) error {
 func (x *generating) issue(now, end time.Duration) error {
 	dueAt := func(n int64) time.Duration { return time.Duration(float64(n) / x.Rate * float64(time.Second)) }
 	due := dueAt(x.issued)
-	for ; due <= now && due < end; due = dueAt(x.issued) {
+	for ; due <= now && due < end && !x.spent(); due = dueAt(x.issued) {
 		c := &x.conns[x.issued%int64(len(x.conns))]
-		x.add(c, due)
-		if x.issued++; !c.touched {
+		if x.add(c, due); !c.touched {
 			c.touched = true
 			x.touched = append(x.touched, c)
 		}

@@ -51,6 +51,31 @@ func TestGeneratorOpenSeesAPauseInEveryRequestDue(t *testing.T) {
 	require.GreaterOrEqual(t, res.Latency.Max(), pause-5*time.Millisecond)
 }
 
+// A load of so many requests ends with them, in either loop, and its rate is that of the time which they took.
+func TestGeneratorMost(t *testing.T) {
+	for _, g := range []*Generator{{Conns: 3, Pipeline: 7}, {Conns: 3, Rate: 10_000}} {
+		var answered atomic.Int64
+		g.Addr = fakeServer(t, func(redcon.Command) string { answered.Add(1); return "+PONG\r\n" })
+		ends := 0
+		g.Duration, g.Most, g.Request = time.Minute, 100, ping
+		g.Mark = func(end bool) error {
+			if end {
+				ends++
+			}
+			return nil
+		}
+		res, err := g.Run(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 100, res.Ops)
+		require.EqualValues(t, 100, answered.Load())
+		require.Equal(t, 1, ends)
+		require.Less(t, res.Elapsed, 30*time.Second)
+		require.Positive(t, res.Elapsed)
+		require.Len(t, res.Parts, 1, "a second of the minute")
+		require.Equal(t, res.Elapsed, res.Parts[0].Elapsed)
+	}
+}
+
 // Of replies without a value it is known how many there were.
 func TestGeneratorCountsNulls(t *testing.T) {
 	var n atomic.Int64

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -119,8 +120,11 @@ func Main(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "holdfast bench %s: %v\n", b.name, err)
 		return 2
 	}
-	if e.seed == 0 {
+	if e.seed == 0 && !b.tool {
+		// What makes the run again has the seed.
 		e.seed = rand.Uint64()
+		e.command = append(slices.Clone(args), "-seed", strconv.FormatUint(e.seed, 10))
+		e.results.run.Command = e.command
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -148,7 +152,7 @@ func (e *env) define(fs *flag.FlagSet, b *benchmark, servers, pairs *string) {
 		fs.StringVar(pairs, "pairs", *pairs, "which `pairs` of PRIMARY:REPLICA, in this order")
 	}
 	fs.Func("server", "`NAME=COMMAND`: a further server to measure, started by this command of the shell, in which {port}, {dir} and\n{policy} are replaced; may be given again", e.addServer)
-	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, printed)")
+	fs.Uint64Var(&e.seed, "seed", 0, "`seed` of random choices (default: a random one, told with the command in reports)")
 	fs.BoolVar(&e.keepData, "keep", false, "leave the data directories of a failed run")
 }
 

@@ -15,7 +15,7 @@ type workload struct {
 	// append appends a request, and to want what each of its replies begins with.
 	append func(m *mixer, dst, want []byte) ([]byte, []byte)
 	needs  need
-	drains bool // the load takes away what it needs: it is written again before each measurement
+	drains bool // a request takes away one of the keys' elements: they are written again before each measurement, which ends with them
 }
 
 // need is the data that must be there before.
@@ -51,7 +51,10 @@ var mixes = []workload{
 		return m.value(m.key(command(d, 3, "LPUSH"), "lst:", m.draw()/perCollection)), append(w, ':')
 	}, needs: needNothing},
 	{name: "rpop", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
-		return m.key(command(d, 2, "RPOP"), "que:", m.draw()/perCollection), append(w, '$')
+		// The lists in turn, so that none is empty before all are.
+		n := m.popped % max(m.dist.keys/perCollection, 1)
+		m.popped++
+		return m.key(command(d, 2, "RPOP"), "que:", n), append(w, '$')
 	}, needs: needQueues, drains: true},
 	{name: "sadd", append: func(m *mixer, d, w []byte) ([]byte, []byte) {
 		n := m.draw()
@@ -149,12 +152,13 @@ func mixNamed(name string) (workload, error) {
 
 // mixer is what requests are made of. For one goroutine.
 type mixer struct {
-	rng   *rand.Rand
-	dist  *Distribution
-	size  int    // bytes of a value
-	arena []byte // random bytes, of which a value is any piece
-	made  *int64 // records there are; inserts count it up
-	name  []byte
+	rng    *rand.Rand
+	dist   *Distribution
+	size   int    // bytes of a value
+	arena  []byte // random bytes, of which a value is any piece
+	made   *int64 // records there are; inserts count it up
+	popped int64  // elements taken away
+	name   []byte
 }
 
 // newMixer makes a source of requests over the keys of a distribution.

@@ -29,6 +29,9 @@ type throughputRun struct {
 	rounds   int
 }
 
+// drainWarm is the time that is not counted of a load that uses its data up.
+const drainWarm = 100 * time.Millisecond
+
 // throughputKey is one combination that is measured.
 type throughputKey struct {
 	server      Kind
@@ -131,7 +134,7 @@ func (e *env) throughput(ctx context.Context, r *Report, c throughputRun) error 
 		"policy and round, where the data that a mix needs is written first; the server that begins alternates. %v after %v that are not counted. Requests per second,\n"+
 		"medians of %d rounds; ratios are taken within a round: median (lowest–highest). \"null\" answers without doing anything: the generator's own limit.\n"+
 		"Collections have %d elements; LRANGE reads a list of %d; MSET and MGET have %d keys; RPOP's lists are filled\n"+
-		"before each measurement, and where it empties them the share of replies without a value is noted (null-%%).\n\n",
+		"before each measurement, which ends when they are empty.\n\n",
 		c.conns, how, keyLen, c.dist, millions(c.keys), c.size, c.each, c.warm, c.rounds, perCollection, listLength, multiKeys)
 	dist, err := NewDistribution(c.dist, c.keys)
 	if err != nil {
@@ -226,7 +229,11 @@ func (e *env) throughputOf(ctx context.Context, r *Report, c throughputRun, p *P
 			e.results.progress.Step(fmt.Sprintf("throughput of %s%s, %s, pipelines of %d", turn.server, behindComma(turn.policy), mix.name, depth), c.warm+c.each)
 			m := newMixer(e.seed^uint64(round*1000+i*100+depth), dist, c.size, &made)
 			var cpu, own [2]time.Duration
-			g := &Generator{Addr: p.Addr, Conns: c.conns, Pipeline: depth, Rate: c.rate, Warm: c.warm, Duration: c.each,
+			warm, most := c.warm, int64(0)
+			if mix.drains && turn.server != result.NullServer {
+				warm, most = min(warm, drainWarm), c.keys
+			}
+			g := &Generator{Addr: p.Addr, Conns: c.conns, Pipeline: depth, Rate: c.rate, Warm: warm, Duration: c.each, Most: most,
 				Request: func(dst, want []byte) ([]byte, []byte) { return mix.append(m, dst, want) },
 				Mark: func(end bool) (err error) {
 					at := 0
@@ -243,8 +250,8 @@ func (e *env) throughputOf(ctx context.Context, r *Report, c throughputRun, p *P
 			if err != nil {
 				return fmt.Errorf("%s, pipelines of %d: %w", mix.name, depth, err)
 			}
-			if res.Ops == 0 {
-				return fmt.Errorf("%s, pipelines of %d: nothing was answered within %v", mix.name, depth, c.each)
+			if res.Ops == 0 || res.Elapsed <= 0 {
+				return fmt.Errorf("%s, pipelines of %d: nothing was answered within %v; more keys may be needed", mix.name, depth, c.each)
 			}
 			key := throughputKey{turn.server, turn.policy, mix.name, depth}
 			rates[key] = append(rates[key], res.PerSecond())

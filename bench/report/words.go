@@ -40,6 +40,7 @@ var metricTable = []metricInfo{
 	{"max-ms", "longest latency, ms", -1},
 	{"cpu-us/op", "server's CPU per request, µs", -1},
 	{"generator-cpu-us/op", "generator's CPU per request, µs", 0},
+	{"null-%", "replies without a value, %", 0},
 	{"cpu-s", "primary's CPU, seconds", -1},
 	{"wire-B", "bytes on the wire", -1},
 	{"disk-B", "bytes written to disk", -1},

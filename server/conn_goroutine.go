@@ -244,7 +244,7 @@ func (g *goConn) process() error {
 	c := g.c
 	for {
 		handOff := c.handler.OnData(c)
-		c.net.batchEnd()
+		c.net.batchEnd(false)
 		c.noteInput()
 		if err := g.flush(); err != nil {
 			return err

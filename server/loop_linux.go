@@ -20,6 +20,8 @@ import (
 //
 //	wait → read and execute for each readable connection → BatchEnd → one write for each connection with replies
 //
+// Where all that a loop serves waits for the log's sync, it waits with it (company): see wal.Log.CommitNow.
+//
 // A goroutine for each connection costs a scheduler hand-over for each command without pipelining, here a command costs
 // its read, its write and a share of one epoll_wait. What may block leaves the loop (connHandler.Continue).
 //
@@ -81,7 +83,8 @@ type loop struct {
 	nextTick time.Time
 	yielded  time.Time // when the goroutine last let others run
 	ran      bool      // OnData was called in this turn
-	big      [][]byte  // empty output buffers larger than a connection keeps
+	company  company
+	big      [][]byte // empty output buffers larger than a connection keeps
 
 	// sleeping is set while the loop is, or is about to be, blocked in epoll_wait. Whoever leaves work for it does so
 	// first and then clears the flag; the one who clears it writes the eventfd.
@@ -229,13 +232,10 @@ func (l *loop) run() {
 			l.now = time.Now()
 			l.yielded = l.now
 		}
-		for i := range n {
-			l.event(&l.events[i])
-		}
+		l.eventsOf(n)
 		l.drainInbox()
 		if l.ran {
-			l.ran = false
-			l.net.batchEnd()
+			l.endBatch()
 		}
 		l.flushGated()
 		l.flushDirty()
@@ -247,6 +247,30 @@ func (l *loop) run() {
 			return
 		}
 	}
+}
+
+func (l *loop) eventsOf(n int) {
+	for i := range n {
+		l.event(&l.events[i])
+	}
+}
+
+// endBatch hands what the turn has appended to the log.
+func (l *loop) endBatch() {
+	alone := len(l.net.loops) == 1 && l.company.alone()
+	if alone {
+		// Whoever has come meanwhile shares the sync; whoever waits for none is answered before it.
+		for range companyPolls {
+			n := l.poll()
+			if n == 0 {
+				break
+			}
+			l.eventsOf(n)
+		}
+		l.flushDirty()
+	}
+	l.ran = false
+	l.net.batchEnd(alone)
 }
 
 // wait returns the number of events. It polls before it blocks: under load there is something each time, and the poll
@@ -384,6 +408,7 @@ func (l *loop) endOfInput(c *Conn) {
 
 func (l *loop) process(c *Conn) {
 	l.ran = true
+	l.company.serve()
 	if n := len(l.big); c.bigOut && n > 0 && c.out.Len() == 0 {
 		c.out.Swap(l.big[n-1])
 		l.big = l.big[:n-1]
@@ -548,6 +573,7 @@ func (l *loop) flush(c *Conn) {
 		if !c.ls.isGated {
 			c.ls.isGated = true
 			l.gated = append(l.gated, c)
+			l.company.wait()
 		}
 		if wait < l.want.Load() {
 			l.want.Store(wait)

@@ -31,8 +31,9 @@ type NetworkConfig struct {
 	// Accept makes the handler of a new connection. It runs on the goroutine that will drive it and must not block.
 	Accept func(*Conn) connHandler
 	// BatchEnd is called after all OnData calls of a turn and before their replies are written; may be nil. With several
-	// loops, and for TLS, it is called concurrently.
-	BatchEnd func()
+	// loops, and for TLS, it is called concurrently. With alone nobody is kept waiting but who waits for the batch to be
+	// durable, so it may as well wait for that itself.
+	BatchEnd func(alone bool)
 	// ProtectedMode tells whether clients from other machines are to be refused; nil: never.
 	ProtectedMode func() bool
 
@@ -267,9 +268,9 @@ func (n *Network) Lookup(id uint64) *Conn {
 	return n.conns.m[id]
 }
 
-func (n *Network) batchEnd() {
+func (n *Network) batchEnd(alone bool) {
 	if n.cfg.BatchEnd != nil {
-		n.cfg.BatchEnd()
+		n.cfg.BatchEnd(alone)
 	}
 }
 

@@ -111,7 +111,7 @@ func startTestNet(t *testing.T, change func(*NetworkConfig)) *testNet {
 		Listen:       ListenConfig{Bind: []string{"127.0.0.1"}, Port: -1},
 		KeepAlive:    time.Minute,
 		OutputLimits: DefaultOutputLimits(),
-		BatchEnd:     func() { n.batches.Add(1) },
+		BatchEnd:     func(bool) { n.batches.Add(1) },
 	}
 	cfg.Accept = func(*Conn) connHandler {
 		h := &scriptHandler{n: n, closed: make(chan error, 1), waiting: make(chan struct{}, 1)}

@@ -103,8 +103,8 @@ type Server struct {
 }
 
 // batchEnd ends a turn of an event loop: what all its connections wrote shares one sync of the log.
-func (s *Server) batchEnd() {
-	if s.kickDue.Load() && s.kickDue.Swap(false) {
+func (s *Server) batchEnd(alone bool) {
+	if s.kickDue.Load() && s.kickDue.Swap(false) && !(alone && s.eng.CommitNow()) {
 		s.eng.Kick()
 	}
 }

@@ -17,7 +17,8 @@ import (
 // The syncer makes durable what was only written: once a second under everysec, on demand of Sync under any policy, and
 // once when the policy becomes stricter. It does so beside the committer, so that writing goes on while the disk syncs.
 //
-// Both tell with announce. A failure of either is the end of the log (A2).
+// Both tell with announce. A failure of either is the end of the log (A2). Under always an event loop may do the committer's
+// work itself, see CommitNow: writing is held by the one who writes.
 
 const (
 	// lazyGather is how long bytes may gather when no client waits for them. It bounds what a killed process (not a
@@ -72,8 +73,6 @@ func (l *Log) ripen() {
 
 func (l *Log) commitLoop() {
 	defer close(l.committed)
-	var buf []byte
-	var segs []segment
 	var g gatherer
 	for {
 		l.mu.Lock()
@@ -81,43 +80,63 @@ func (l *Log) commitLoop() {
 			l.mu.commit.Wait()
 		}
 		eager := l.eager()
+		l.mu.Unlock()
 		if eager {
-			l.mu.Unlock()
 			l.gather(&g)
-			l.mu.Lock()
 		}
+		l.writing.Lock()
+		l.mu.Lock()
 		failed, closing := l.mu.err != nil, l.mu.closing
-		buf, l.mu.buf = l.mu.buf, buf[:0]
-		segs, l.mu.segs = l.mu.segs, segs[:0]
+		l.takeLocked()
 		l.mu.kicked, l.mu.ripe = false, false
 		l.mu.Unlock()
-
-		if failed || len(buf) == 0 {
-			if closing {
-				return
+		switch {
+		case failed:
+			l.taken.reset() // for good: what arrives is forgotten, it will never be durable (A2)
+		case len(l.taken.buf) > 0:
+			began, appends := time.Now(), len(l.taken.segs)
+			if came := l.commitTaken(eager); eager {
+				g.committed(appends, came, time.Since(began))
 			}
-			// Failed for good: what arrives is forgotten, it will never be durable (A2).
-			buf, segs = buf[:0], segs[:0]
-			continue
+			closing = false // there may be more
 		}
-		began := time.Now()
-		if err := l.commit(buf, segs, eager); err != nil {
-			l.fail(err)
-		}
-		appends := len(segs)
-		if cap(buf) > maxSpare {
-			buf = nil
-		}
-		buf, segs = buf[:0], segs[:0]
-		l.mu.Lock()
-		l.mu.sync.Signal()
-		l.wakeWriteWaitersLocked()
-		came := len(l.mu.segs)
-		l.mu.Unlock()
-		if eager {
-			g.committed(appends, came, time.Since(began))
+		l.writing.Unlock()
+		if closing {
+			return
 		}
 	}
+}
+
+// batch is what was taken from the buffer to be written, by whoever holds writing. Its memory serves the next round.
+type batch struct {
+	buf  []byte
+	segs []segment
+}
+
+func (b *batch) reset() {
+	if cap(b.buf) > maxSpare {
+		b.buf = nil
+	}
+	b.buf, b.segs = b.buf[:0], b.segs[:0]
+}
+
+// takeLocked takes all that has gathered. REQUIRES: writing; mu; what was taken before has been written.
+func (l *Log) takeLocked() {
+	l.taken.buf, l.mu.buf = l.mu.buf, l.taken.buf
+	l.taken.segs, l.mu.segs = l.mu.segs, l.taken.segs
+}
+
+// commitTaken writes what was taken, and returns how many appends have come meanwhile. A failure is the log's end. REQUIRES: writing.
+func (l *Log) commitTaken(sync bool) (came int) {
+	if err := l.commit(l.taken.buf, l.taken.segs, sync); err != nil {
+		l.fail(err)
+	}
+	l.taken.reset()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.sync.Signal()
+	l.wakeWriteWaitersLocked()
+	return len(l.mu.segs)
 }
 
 // commit writes buf as chunks, cut between appends, in batches of bounded size. With sync all of it is durable when commit

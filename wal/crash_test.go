@@ -38,7 +38,7 @@ func (w *crashWorkload) run(l *Log, policy Policy, from, to int) error {
 		rec := set(i, i*311%3000)
 		w.want = append(w.want, rec...)
 		w.boundary[l.Append(rec, i%4, i%4)] = true
-		l.Kick()
+		handOver(l, i)
 		if policy == Always && i%4 == 0 || i%25 == 24 {
 			if err := l.Sync(ctx); err != nil {
 				return err

@@ -33,7 +33,8 @@
 // # Writing
 //
 // Append, by one executor at a time, copies records into memory and gives them their offset; it neither blocks nor fails
-// (A2). One goroutine, the committer, writes what has gathered as chunks, in Pebble batches. A second one, the syncer,
+// (A2). One goroutine, the committer, writes what has gathered as chunks, in Pebble batches (or, under always, the caller of
+// CommitNow does). A second one, the syncer,
 // makes durable what was written without a sync:
 //
 //   - always: the committer's batches carry a sync.
@@ -65,9 +66,10 @@
 // # Concurrency
 //
 // Append: one caller at a time. BeginID: while nobody appends. TruncateTo and Reset: while nobody appends or reads.
-// A Reader: one goroutine at a time. Everything else: any number of goroutines. OnDurable is called by the committer or the
-// syncer, never by both at once and with growing offsets; OnFailure by a goroutine of its own. Both must not call Close.
+// A Reader: one goroutine at a time. Everything else: any number of goroutines. OnDurable is called by whoever has synced, be
+// it the committer, the syncer or a caller of CommitNow, never by two at once and with growing offsets; OnFailure by a
+// goroutine of its own. Both must not call Close.
 //
-// Locks, in the order in which they are taken: admin, dbMu (shared), Pebble's own, telling, the ring's or mu. Pebble calls
+// Locks, in the order in which they are taken: admin, dbMu (shared), writing, Pebble's own, telling, the ring's or mu. Pebble calls
 // fail under locks of its own, so nobody calls Pebble while holding telling, mu or the ring's.
 package wal

@@ -56,7 +56,7 @@ func (c faultyRun) run() (met bool, err error) {
 		rec := set(i, i*311%3000)
 		want = append(want, rec...)
 		end := l.Append(rec, 0, 0)
-		l.Kick()
+		handOver(l, i)
 		if i%8 != 7 {
 			continue
 		}

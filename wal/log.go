@@ -46,7 +46,7 @@ type Options struct {
 	Now      func() time.Time
 	ReadOnly bool
 
-	// OnDurable is called by the committer after each advance of Durable. It must not block.
+	// OnDurable is called after each advance of Durable, by the goroutine that has synced. It must not block.
 	OnDurable func(Offset)
 	// OnFailure is called once when the log has failed for good (A2).
 	OnFailure func(error)
@@ -118,6 +118,11 @@ type Log struct {
 		writeWaiters chan struct{} // closed when the committer has written or the log fails; nil if nobody waits
 		lineage      []LineageEntry
 	}
+	// writing is held by whoever takes appended bytes and writes them: the committer, or who calls CommitNow. It is taken
+	// before telling and mu.
+	writing sync.Mutex
+	taken   batch
+	now     nowState
 	// telling makes announcements one after another, in order; it is taken before mu.
 	telling sync.Mutex
 	// admin is held by whatever changes the log other than by appending: BeginID, Trim, TruncateTo, Reset.
@@ -327,7 +332,7 @@ func (l *Log) Append(records []byte, db, dbAfter int) Offset {
 	return Offset(end)
 }
 
-// Kick wakes the committer. Appends of one round of an event loop share one kick, and so one sync.
+// Kick wakes the committer; CommitNow spares it. Appends of one round of an event loop share one kick, and so one sync.
 func (l *Log) Kick() {
 	l.mu.Lock()
 	if !l.mu.kicked {
@@ -488,6 +493,8 @@ func (l *Log) Close() error {
 				l.leaveTables()
 			}
 		}
+		l.writing.Lock() // a CommitNow that began before
+		defer l.writing.Unlock()
 		err := l.Err()
 		l.mu.Lock()
 		if l.mu.err == nil {

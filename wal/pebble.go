@@ -128,6 +128,14 @@ func (s *stallGate) release() {
 	s.cond.Broadcast()
 }
 
+// full tells whether wait would have to wait. count returns the number of memtables.
+func (s *stallGate) full(count func() int64) bool {
+	s.mu.Lock()
+	changed := s.changed && !s.open
+	s.mu.Unlock()
+	return changed && count() > maxMemTables
+}
+
 // wait waits for flushes if there is need, and tells whether it had to. count returns the number of memtables.
 func (s *stallGate) wait(count func() int64) (stalled bool) {
 	s.mu.Lock()

@@ -124,6 +124,10 @@ func (e *Engine) UnlockQuietly() bool {
 // Kick wakes the log's committer.
 func (e *Engine) Kick() { e.log.Kick() }
 
+// CommitNow makes durable what was appended, on the caller's goroutine, where that serves better than Kick, and tells whether
+// it has (wal.Log.CommitNow).
+func (e *Engine) CommitNow() bool { return e.log.CommitNow() }
+
 // commit hands the effects of this hold to the log and tells whether there were any. REQUIRES: mu.
 func (e *Engine) commit() bool {
 	if len(e.buf) == 0 {

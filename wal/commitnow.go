@@ -62,7 +62,7 @@ func (l *Log) CommitNow() bool {
 		return false
 	}
 	l.mu.Lock()
-	if n := len(l.mu.buf); n == 0 || n > nowBytes || l.mu.closing || l.mu.err != nil {
+	if n := l.mu.bytes; n == 0 || n > nowBytes || l.mu.closing || l.mu.err != nil {
 		l.mu.Unlock()
 		return false
 	}

@@ -24,15 +24,11 @@ const (
 	// lazyGather is how long bytes may gather when no client waits for them. It bounds what a killed process (not a
 	// crashed machine) loses under everysec and no, and the memory in which bytes gather.
 	lazyGather = 2 * time.Millisecond
-	// lazyBytes ends the gathering early: half of a chunk.
+	// lazyBytes ends the gathering early: half of a piece.
 	lazyBytes = 512 << 10
 	// syncInterval is the pause between syncs under everysec. It is measured with the monotonic clock, not Options.Now:
 	// a clock that is set back must not suspend durability.
 	syncInterval = time.Second
-	// maxSpare is the largest buffer in bytes that is kept for the next round.
-	maxSpare = 8 << 20
-	// maxBatchBytes bounds the chunks in one batch: Pebble gives a batch of half a memtable a costly way of its own.
-	maxBatchBytes = 4 << 20
 	// maxRecordBytes is what one Append may have: a Pebble batch ends at 4 GiB.
 	maxRecordBytes = 1<<32 - 1<<20
 )
@@ -42,7 +38,7 @@ func (l *Log) eager() bool { return Policy(l.policy.Load()) == Always || l.conti
 
 // readyLocked tells whether the committer has something to do now. REQUIRES: mu.
 func (l *Log) readyLocked() bool {
-	n := len(l.mu.buf)
+	n := l.mu.bytes
 	switch {
 	case l.mu.err != nil:
 		return n > 0 || l.mu.closing
@@ -87,14 +83,14 @@ func (l *Log) commitLoop() {
 		l.writing.Lock()
 		l.mu.Lock()
 		failed, closing := l.mu.err != nil, l.mu.closing
-		l.takeLocked()
+		appends := l.takeLocked()
 		l.mu.kicked, l.mu.ripe = false, false
 		l.mu.Unlock()
 		switch {
 		case failed:
-			l.taken.reset() // for good: what arrives is forgotten, it will never be durable (A2)
-		case len(l.taken.buf) > 0:
-			began, appends := time.Now(), len(l.taken.segs)
+			clear(l.taken) // for good: what arrives is forgotten, it will never be durable (A2)
+		case appends > 0:
+			began := time.Now()
 			if came := l.commitTaken(eager); eager {
 				g.committed(appends, came, time.Since(began))
 			}
@@ -107,107 +103,95 @@ func (l *Log) commitLoop() {
 	}
 }
 
-// batch is what was taken from the buffer to be written, by whoever holds writing. Its memory serves the next round.
-type batch struct {
-	buf  []byte
-	segs []segment
-}
-
-func (b *batch) reset() {
-	if cap(b.buf) > maxSpare {
-		b.buf = nil
-	}
-	b.buf, b.segs = b.buf[:0], b.segs[:0]
-}
-
-// takeLocked takes all that has gathered. REQUIRES: writing; mu; what was taken before has been written.
-func (l *Log) takeLocked() {
-	l.taken.buf, l.mu.buf = l.mu.buf, l.taken.buf
-	l.taken.segs, l.mu.segs = l.mu.segs, l.taken.segs
-}
-
-// commitTaken writes what was taken, and returns how many appends have come meanwhile. A failure is the log's end. REQUIRES: writing.
+// commitTaken writes what was taken, and returns how many appends have come meanwhile. A failure is the log's end. REQUIRES:
+// writing.
 func (l *Log) commitTaken(sync bool) (came int) {
-	if err := l.commit(l.taken.buf, l.taken.segs, sync); err != nil {
+	if err := l.commit(l.taken, sync); err != nil {
 		l.fail(err)
 	}
-	l.taken.reset()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.sync.Signal()
 	l.wakeWriteWaitersLocked()
-	return len(l.mu.segs)
+	return l.mu.appends
 }
 
-// commit writes buf as chunks, cut between appends, in batches of bounded size. With sync all of it is durable when commit
-// returns, and announced: that is the commit point under always.
-func (l *Log) commit(buf []byte, segs []segment, sync bool) error {
+// commit writes pieces, a batch for each, and lets go of them. With sync all of it is durable when commit returns, and announced:
+// that is the commit point under always.
+func (l *Log) commit(pieces []*piece, sync bool) error {
 	began := time.Now()
-	base := Offset(l.written.Load()) // of buf[0]
-	nowMs := l.opts.Now().UnixMilli()
-	l.metrics.appends.Add(int64(len(segs)))
-	for pos, i := 0, 0; i < len(segs); {
-		if l.stalls.wait(l.memTables) {
-			l.metrics.stalls.Add(1)
-		}
-		if err := l.Err(); err != nil {
+	defer clear(pieces)
+	for i, p := range pieces {
+		if err := l.commitPiece(p, sync && i == len(pieces)-1); err != nil {
 			return err
 		}
-		from := pos
-		b := l.db.NewBatchWithSize(min(len(buf)-pos, maxBatchBytes)+batchSlack, pebble.WithMaxRetainedSizeBytes(maxBatchBytes+batchSlack))
-		for i < len(segs) {
-			// One chunk: at least one append, and as many more as fit.
-			j := i + 1
-			for j < len(segs) && segs[j].end-pos <= l.opts.MaxChunkBytes {
-				j++
-			}
-			data := buf[pos:segs[j-1].end]
-			if len(data) > maxRecordBytes {
-				return fmt.Errorf("wal: append of %d bytes, more than %d", len(data), int64(maxRecordBytes))
-			}
-			if pos > from && pos-from+len(data) > maxBatchBytes {
-				break
-			}
-			at := base + Offset(pos)
-			op := b.SetDeferred(chunkKeyLen, chunkHeaderLen+len(data))
-			chunkKey(op.Key[:0], at)
-			copy(op.Value[chunkHeaderLen:], data)
-			putChunkHeader(op.Value, at, nowMs, segs[i].db)
-			if err := op.Finish(); err != nil {
-				return err
-			}
-			l.metrics.chunks.Add(1)
-			pos, i = segs[j-1].end, j
-		}
-		opt := pebble.NoSync
-		if sync && i == len(segs) {
-			opt = pebble.Sync
-		}
-		if l.opts.mutant == mutantAckBeforeSync {
-			l.tail.write(base+Offset(from), buf[from:pos])
-			l.announce(base + Offset(pos))
-		}
-		if err := l.db.Apply(b, opt); err != nil {
-			return err
-		}
-		// The guard has told of a failed write by now if there was one: Apply itself cannot say so.
-		if err := l.Err(); err != nil && l.opts.mutant != mutantIgnoreFailure {
-			return err
-		}
-		if err := b.Close(); err != nil {
-			return err
-		}
-		if l.opts.mutant != mutantAckBeforeSync {
-			l.tail.write(base+Offset(from), buf[from:pos])
-		}
-		l.written.Store(int64(base) + int64(pos))
-		l.metrics.commits.Add(1)
-		l.metrics.bytes.Add(int64(pos - from))
+		l.recycle(p)
 	}
 	if sync {
 		l.metrics.synced(time.Since(began))
-		l.announce(base + Offset(len(buf)))
+		l.announce(Offset(l.written.Load()))
 	}
+	return nil
+}
+
+// commitPiece writes a piece as chunks, cut between appends, in one batch.
+func (l *Log) commitPiece(p *piece, sync bool) error {
+	base := Offset(l.written.Load()) // of p.buf[0]
+	nowMs := l.opts.Now().UnixMilli()
+	l.metrics.appends.Add(int64(len(p.segs)))
+	if l.stalls.wait(l.memTables) {
+		l.metrics.stalls.Add(1)
+	}
+	if err := l.Err(); err != nil {
+		return err
+	}
+	b := l.db.NewBatchWithSize(len(p.buf)+batchSlack, pebble.WithMaxRetainedSizeBytes(pieceBytes+batchSlack))
+	for pos, i := 0, 0; i < len(p.segs); {
+		// One chunk: at least one append, and as many more as fit.
+		j := i + 1
+		for j < len(p.segs) && p.segs[j].end-pos <= l.opts.MaxChunkBytes {
+			j++
+		}
+		data := p.buf[pos:p.segs[j-1].end]
+		if len(data) > maxRecordBytes {
+			return fmt.Errorf("wal: append of %d bytes, more than %d", len(data), int64(maxRecordBytes))
+		}
+		at := base + Offset(pos)
+		op := b.SetDeferred(chunkKeyLen, chunkHeaderLen+len(data))
+		chunkKey(op.Key[:0], at)
+		copy(op.Value[chunkHeaderLen:], data)
+		putChunkHeader(op.Value, at, nowMs, p.segs[i].db)
+		if err := op.Finish(); err != nil {
+			return err
+		}
+		l.metrics.chunks.Add(1)
+		pos, i = p.segs[j-1].end, j
+	}
+	end := base + Offset(len(p.buf))
+	opt := pebble.NoSync
+	if sync {
+		opt = pebble.Sync
+	}
+	if l.opts.mutant == mutantAckBeforeSync {
+		l.tail.write(base, p.buf)
+		l.announce(end)
+	}
+	if err := l.db.Apply(b, opt); err != nil {
+		return err
+	}
+	// The guard has told of a failed write by now if there was one: Apply itself cannot say so.
+	if err := l.Err(); err != nil && l.opts.mutant != mutantIgnoreFailure {
+		return err
+	}
+	if err := b.Close(); err != nil {
+		return err
+	}
+	if l.opts.mutant != mutantAckBeforeSync {
+		l.tail.write(base, p.buf)
+	}
+	l.written.Store(int64(end))
+	l.metrics.commits.Add(1)
+	l.metrics.bytes.Add(int64(len(p.buf)))
 	return nil
 }
 

@@ -63,14 +63,14 @@ func (g *gatherer) committed(appends, came int, took time.Duration) {
 // gather pauses as long as it pays. It returns at once when somebody has asked for a sync, and at the log's end.
 func (l *Log) gather(g *gatherer) {
 	l.mu.Lock()
-	had, urgent := len(l.mu.segs), l.gatherNotLocked()
+	had, urgent := l.mu.appends, l.gatherNotLocked()
 	l.mu.Unlock()
 	have, waited, began := had, time.Duration(0), time.Now()
 	for !urgent && g.more(have, waited) {
 		pause(gatherStep)
 		waited = time.Since(began)
 		l.mu.Lock()
-		have, urgent = len(l.mu.segs), l.gatherNotLocked()
+		have, urgent = l.mu.appends, l.gatherNotLocked()
 		l.mu.Unlock()
 	}
 	g.gathered(have-had, waited)
@@ -78,5 +78,5 @@ func (l *Log) gather(g *gatherer) {
 
 // gatherNotLocked tells whether the committer is to go on at once: somebody asks for it, or there is enough. REQUIRES: mu.
 func (l *Log) gatherNotLocked() bool {
-	return l.mu.closing || l.mu.err != nil || l.mu.syncWant > Offset(l.written.Load()) || len(l.mu.buf) >= gatherBytes
+	return l.mu.closing || l.mu.err != nil || l.mu.syncWant > Offset(l.written.Load()) || l.mu.bytes >= gatherBytes
 }

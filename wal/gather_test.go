@@ -53,9 +53,9 @@ func TestGatherGoesOnForWhoAsks(t *testing.T) {
 	require.True(t, l.gatherNotLocked(), "Sync waits")
 	l.written.Store(1)
 	require.False(t, l.gatherNotLocked())
-	l.mu.buf = make([]byte, gatherBytes)
+	l.mu.bytes = gatherBytes
 	require.True(t, l.gatherNotLocked(), "enough for a sync")
-	l.mu.buf, l.mu.closing = nil, true
+	l.mu.bytes, l.mu.closing = 0, true
 	require.True(t, l.gatherNotLocked())
 	l.mu.closing, l.mu.err = false, ErrClosed
 	require.True(t, l.gatherNotLocked())

@@ -71,10 +71,11 @@ const (
 	mutantIgnoreFailure                   // A2: goes on after a failed write or sync
 )
 
-// The defaults. A chunk of 1 MiB is a disk's worth of a sequential write; the ring holds some tens of milliseconds of a
-// full stream, longer than a replica's round trip.
+// The defaults. A chunk becomes a block of a table, and with the block before it must stay below the 256 KiB up to which Pebble
+// keeps a block's buffer for the next one: with chunks of 1 MiB each block of a flush was garbage, a third of all that a server
+// under full load left behind. The ring holds some tens of milliseconds of a full stream, longer than a replica's round trip.
 const (
-	DefaultMaxChunkBytes = 1 << 20
+	DefaultMaxChunkBytes = 176 << 10
 	DefaultTailBytes     = 4 << 20
 )
 
@@ -105,8 +106,10 @@ type Log struct {
 		sync.Mutex
 		commit       sync.Cond // the committer waits here
 		sync         sync.Cond // the syncer waits here
-		buf          []byte    // appended, not yet taken by the committer
-		segs         []segment
+		pieces       []*piece  // appended, not yet taken by the committer
+		bytes        int       // in pieces
+		appends      int       // in pieces
+		spare        []*piece  // empty, for the next
 		kicked       bool
 		ripe         bool   // has gathered for lazyGather
 		ripening     bool   // ripener runs
@@ -121,7 +124,7 @@ type Log struct {
 	// writing is held by whoever takes appended bytes and writes them: the committer, or who calls CommitNow. It is taken
 	// before telling and mu.
 	writing sync.Mutex
-	taken   batch
+	taken   []*piece
 	now     nowState
 	// telling makes announcements one after another, in order; it is taken before mu.
 	telling sync.Mutex
@@ -140,12 +143,6 @@ type Log struct {
 	calls          sync.WaitGroup
 	closed         sync.Once
 	closeErr       error
-}
-
-// segment is one Append within the buffer.
-type segment struct {
-	end int // in the buffer
-	db  int // database selected at its start
 }
 
 // Open opens the log, creating it if it is not there. The newest chunk is verified, and the log ends where it ends: always
@@ -319,11 +316,12 @@ var errNoChunk = errors.New("no chunk holds this offset")
 func (l *Log) Append(records []byte, db, dbAfter int) Offset {
 	_ = dbAfter // what follows says its own database: each append carries the one at its start
 	l.mu.Lock()
-	had := len(l.mu.buf)
 	if l.mu.err == nil {
-		l.mu.buf = append(l.mu.buf, records...)
-		l.mu.segs = append(l.mu.segs, segment{len(l.mu.buf), db})
-		if had < lazyBytes && len(l.mu.buf) >= lazyBytes {
+		had := l.mu.bytes
+		l.roomLocked(len(records)).add(records, db)
+		l.mu.bytes += len(records)
+		l.mu.appends++
+		if had < lazyBytes && l.mu.bytes >= lazyBytes {
 			l.mu.commit.Signal()
 		}
 	}

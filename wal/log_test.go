@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -179,5 +180,44 @@ func TestNewLogDoesNotStall(t *testing.T) {
 		l.Append(rec, 0, 0)
 		require.NoError(t, l.Sync(ctx))
 	}
+	require.NoError(t, l.Close())
+}
+
+// Bytes that gather while the committer is held up gather in pieces, of which a few are kept for later; what comes out is what
+// went in, in order, whatever the lengths (W1).
+func TestPieces(t *testing.T) {
+	ctx := context.Background()
+	l := open(t, vfs.NewMem(), Options{Policy: No})
+	want := []byte{}
+	for i := range 3 * maxSpare {
+		for _, n := range []int{1, pieceBytes / 2, pieceBytes/2 + i, 10, 2 * pieceBytes} {
+			rec := set(i, n)
+			want = append(want, rec...)
+			l.Append(rec, 0, 0)
+		}
+	}
+	l.mu.Lock()
+	for _, p := range l.mu.pieces {
+		require.True(t, cap(p.buf) == pieceBytes || len(p.segs) == 1, "%d bytes of %d in %d appends", len(p.buf), cap(p.buf), len(p.segs))
+	}
+	l.mu.Unlock()
+	require.NoError(t, l.Sync(ctx))
+	r, err := l.NewReader(0)
+	require.NoError(t, err)
+	got := []byte{}
+	for len(got) < len(want) {
+		_, data, err := r.Next(ctx)
+		require.NoError(t, err)
+		got = append(got, data...)
+	}
+	require.True(t, bytes.Equal(want, got))
+	require.NoError(t, r.Close())
+	l.mu.Lock()
+	require.LessOrEqual(t, len(l.mu.spare), maxSpare)
+	for _, p := range l.mu.spare {
+		require.Empty(t, p.buf)
+		require.Equal(t, pieceBytes, cap(p.buf))
+	}
+	l.mu.Unlock()
 	require.NoError(t, l.Close())
 }

@@ -460,8 +460,9 @@ func (e *Engine) dirtyLimit() int64 {
 	return limit
 }
 
-// maxPendingLog bounds in bytes what is appended and not yet written: some hundred milliseconds of a slow disk.
-const maxPendingLog = 64 << 20
+// maxPendingLog bounds in bytes what is appended and not yet written: with the memtables that may wait before it, some hundred
+// milliseconds of a slow disk.
+const maxPendingLog = 16 << 20
 
 // WaitRoom waits, without the lock, until a write that met StatusRoom may be tried again.
 func (e *Engine) WaitRoom(ctx context.Context) error {

@@ -227,7 +227,7 @@ func (s *session) lookAhead() bool {
 		if spec == nil || spec.Handler == nil || !s.authed || s.multi.active {
 			break
 		}
-		b.addKeys(spec, args)
+		b.keys, b.elems = spec.AppendKeys(b.keys, b.elems, args, maxPrefetchKeys)
 	}
 	if len(s.ahead) == 0 {
 		if s.malformed != nil {
@@ -246,25 +246,6 @@ func (s *session) lookAhead() bool {
 
 // maxPrefetchKeys bounds the keys that one look ahead gathers.
 const maxPrefetchKeys = 64
-
-// addKeys notes the keys that a command names, where the table says at which places they are, and the first element.
-func (b *batch) addKeys(spec *command.Spec, args [][]byte) {
-	if spec.Keys != nil || spec.FirstKey <= 0 {
-		return
-	}
-	last := spec.LastKey
-	if last < 0 {
-		last += len(args)
-	}
-	for i := spec.FirstKey; i <= last && i < len(args) && len(b.keys) < maxPrefetchKeys; i += spec.Step {
-		b.keys = append(b.keys, args[i])
-		if spec.Elem > 0 && spec.Elem < len(args) {
-			b.elems = append(b.elems, args[spec.Elem])
-		} else {
-			b.elems = append(b.elems, nil)
-		}
-	}
-}
 
 func (s *session) lookup(args [][]byte) *command.Spec { return s.srv.names.lookup(args[0]) }
 

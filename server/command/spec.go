@@ -178,3 +178,24 @@ func (s *Spec) EachKey(args [][]byte, fn func(i int)) {
 		fn(i)
 	}
 }
+
+// AppendKeys appends the keys that args name, where the table says at which places they are, to keys, and the first element of
+// each key's collection, or nil, to elems, which is as long. It ends when there are most keys.
+func (s *Spec) AppendKeys(keys, elems, args [][]byte, most int) (_, _ [][]byte) {
+	if s.Keys != nil || s.FirstKey <= 0 {
+		return keys, elems
+	}
+	last := s.LastKey
+	if last < 0 {
+		last += len(args)
+	}
+	for i := s.FirstKey; i <= last && i < len(args) && len(keys) < most; i += s.Step {
+		keys = append(keys, args[i])
+		if s.Elem > 0 && s.Elem < len(args) {
+			elems = append(elems, args[s.Elem])
+		} else {
+			elems = append(elems, nil)
+		}
+	}
+	return keys, elems
+}

@@ -117,6 +117,7 @@ type Engine struct {
 
 	// streamMu: see replica.go. It comes before the checkpointer's lock and mu.
 	streamMu sync.Mutex
+	stream   Replayer    // of ApplyStream; under streamMu
 	replica  atomic.Bool // changed under streamMu and mu
 	pins     pinSet
 	marks    markSet // mark.go

@@ -79,11 +79,12 @@ func (e *Engine) readFailed(err error) {
 
 // Replayer applies records of a log. It is the one replay loop: start, restore and verification use it.
 type Replayer struct {
-	e    *Engine
-	db   int
-	w    reply.Writer
-	live bool // a primary's stream, not the log: see stream.go
-	args [][]byte
+	e     *Engine
+	db    int
+	w     reply.Writer
+	live  bool // a primary's stream, not the log: see stream.go
+	args  [][]byte
+	batch recordBatch // see recordbatch.go
 
 	messages []Message // of the record that is being applied, see publish.go
 	mark     string    // token of the mark that the newest record is, see mark.go
@@ -135,8 +136,9 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 		}
 		data := buf
 		pins := r.e.prefetch(data, r.db)
+		r.batch.drop()
 		for len(data) > 0 {
-			args, n, err := wal.ReadRecord(data)
+			n, err := r.command(data)
 			if err != nil {
 				return records, &ReplayError{pos, err}
 			}
@@ -145,9 +147,6 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 					return records, &ReplayError{pos, errCut}
 				}
 				break
-			}
-			if err := r.apply(args); err != nil {
-				return records, &ReplayError{pos, err}
 			}
 			records++
 			data = data[n:]
@@ -160,6 +159,21 @@ func (r *Replayer) run(from, to wal.Offset) (records int64, err error) {
 		r.e.unload(unloadBurst)
 	}
 	return records, nil
+}
+
+// command applies the command at the front of data and returns its size; 0 if it is not whole.
+func (r *Replayer) command(data []byte) (n int, err error) {
+	p := r.batch.pop()
+	if p == nil && r.lookAhead(data, len(data)) {
+		p = r.batch.pop()
+	}
+	if p != nil {
+		return p.size, r.applyParsed(p)
+	}
+	if r.args, n, err = wal.AppendArgs(r.args[:0], data); err != nil || n == 0 {
+		return 0, err
+	}
+	return n, r.apply(r.args)
 }
 
 func isSelect(args [][]byte) bool {
@@ -187,6 +201,12 @@ func (r *Replayer) apply(args [][]byte) error {
 		r.note(args)
 		return nil
 	}
+	return r.execute(spec, args)
+}
+
+// execute runs a command that changes data.
+func (r *Replayer) execute(spec *command.Spec, args [][]byte) error {
+	e := r.e
 	c := &e.ctx
 	c.Replay = true
 	r.w.Reset(2)

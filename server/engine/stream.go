@@ -48,7 +48,9 @@ func (e *Engine) ApplyStream(ctx context.Context, data []byte) (n int, err error
 	e.streamMu.Lock()
 	defer e.streamMu.Unlock()
 	defer e.streamWork.begin()()
-	r := &Replayer{e: e, live: true}
+	r := &e.stream
+	*r = Replayer{e: e, live: true, w: r.w, args: r.args, batch: r.batch, messages: r.messages}
+	defer r.batch.forget()
 	for n < len(data) {
 		if err := e.streamRoom(ctx); err != nil {
 			return n, err
@@ -150,6 +152,7 @@ func (e *Engine) streamAhead(data []byte) (pins []pin) {
 // window applies the records that begin in the first size bytes of data, and tells how many bytes they are and whether all
 // that begin there were whole.
 func (r *Replayer) window(ctx context.Context, data []byte, size int) (n int, more bool, err error) {
+	r.batch.drop()
 	for n < size {
 		if err := ctx.Err(); err != nil {
 			return n, false, err
@@ -170,11 +173,20 @@ func (r *Replayer) window(ctx context.Context, data []byte, size int) (n int, mo
 func (r *Replayer) hold(data []byte, size int) (n int, more bool, err error) {
 	e := r.e
 	e.Lock()
-	defer e.Unlock()    // appends
+	defer e.Unlock()
+	e.commit()
+	own := e.buf
+	defer func() {
+		// The effects of this hold are the stream's own bytes (R1). The log takes a copy.
+		if e.buf = data[:n:n]; e.commit() {
+			e.log.Kick()
+		}
+		e.buf = own
+	}()
 	start := time.Now() // a budget of work, not a matter of the data's clock
 	r.db = e.bufDB
 	for i := 1; n < size; i++ {
-		took, err := r.record(data[n:])
+		took, err := r.record(data, n, size)
 		n += took
 		if err != nil {
 			return n, false, err
@@ -195,37 +207,47 @@ type partialError struct{ err error }
 func (p *partialError) Error() string { return p.err.Error() }
 func (p *partialError) Unwrap() error { return p.err }
 
-// record applies the record at the front of data and puts its bytes into the effects of this hold; 0 if it is not whole.
-// REQUIRES: the lock.
-func (r *Replayer) record(data []byte) (n int, err error) {
+// record applies the record at pos of data, whose bytes up to pos are the effects of this hold so far, and makes it one of them;
+// 0 if it is not whole. It may look ahead at what begins before size. REQUIRES: the lock.
+func (r *Replayer) record(data []byte, pos, size int) (n int, err error) {
 	e := r.e
-	at := e.logEnd + wal.Offset(len(e.buf))
-	if r.args, n, err = wal.AppendArgs(r.args[:0], data); err != nil {
-		return 0, &ReplayError{at, err}
+	e.buf = data[:pos:pos]
+	at := e.logEnd + wal.Offset(pos)
+	p := r.batch.pop()
+	if p == nil && r.lookAhead(data[pos:], size-pos) {
+		p = r.batch.pop()
 	}
-	if n == 0 {
-		return 0, nil
+	if p == nil {
+		if r.args, n, err = wal.AppendArgs(r.args[:0], data[pos:]); err != nil {
+			return 0, &ReplayError{at, err}
+		}
+		if n == 0 {
+			return 0, nil
+		}
 	}
 	db := r.db
 	defer r.forget()
-	if isWord(r.args, "MULTI") {
-		if n, err = r.transaction(data, n); err != nil || n == 0 {
-			r.db = db
-			var broken *partialError
-			if err != nil && !errors.As(err, &broken) {
-				err = &ReplayError{at, err}
-			}
-			return 0, err
-		}
-	} else if err := r.apply(r.args); err != nil {
+	switch {
+	case p != nil:
+		n, err = p.size, r.applyParsed(p)
+	case isWord(r.args, "MULTI"):
+		n, err = r.transaction(data[pos:], n)
+	default:
+		err = r.apply(r.args)
+	}
+	if err != nil || n == 0 {
 		r.db = db
-		return 0, &ReplayError{at, err}
+		var broken *partialError
+		if err != nil && !errors.As(err, &broken) {
+			err = &ReplayError{at, err}
+		}
+		return 0, err
 	}
 	if e.disk.broken.Load() {
 		// The store could not be read, so what was applied may be wrong: it must not be taken for done.
 		return 0, &partialError{&ReplayError{at, errors.New(e.WriteError())}}
 	}
-	e.buf = append(e.buf, data[:n]...)
+	e.buf = data[: pos+n : pos+n]
 	e.streamDB = r.db
 	e.setNextOff()
 	r.tell()

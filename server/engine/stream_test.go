@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -119,8 +118,11 @@ func follow(t *testing.T, p, r *Engine) {
 // The stream, cut at random bytes, gives the same log and the same data (R1), with checkpoints, unloading and a budget that
 // keeps nearly nothing resident; also after the replica was closed and opened again.
 func TestApplyStream(t *testing.T) {
-	for _, budget := range []int64{0, 64 << 10} {
-		t.Run(fmt.Sprintf("budget=%d", budget), func(t *testing.T) {
+	for _, c := range []struct {
+		budget int64
+		batch  int // records for each hold; 0: as many as it takes
+	}{{0, 3}, {64 << 10, 3}, {0, 0}, {64 << 10, 0}} {
+		t.Run(fmt.Sprintf("budget=%d/batch=%d", c.budget, c.batch), func(t *testing.T) {
 			seed := testSeed()
 			t.Logf("HOLDFAST_SEED=%d", seed)
 			ctx := context.Background()
@@ -128,8 +130,7 @@ func TestApplyStream(t *testing.T) {
 			p := mustOpen(t, testOptions(vfs.NewMem(), clk))
 			defer p.Close(ctx)
 			ro := replicaOptions(vfs.NewMem(), clk)
-			ro.MaxMemory = budget
-			ro.batch = 3
+			ro.MaxMemory, ro.batch = c.budget, c.batch
 			r := mustOpen(t, ro)
 			follow(t, p, r)
 			c := newPipe(p, r, seed)
@@ -451,32 +452,6 @@ func TestApplyStreamConcurrently(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	sameHistory(t, p, r)
-}
-
-// BenchmarkApplyStream is how fast a replica catches up, in bytes of stream.
-func BenchmarkApplyStream(b *testing.B) {
-	var data []byte
-	val := strings.Repeat("v", 100)
-	for i := range 20000 {
-		data = wal.AppendCommand(data, []byte("SET"), fmt.Appendf(nil, "key:%010d", i), []byte(val))
-	}
-	for _, piece := range []int{64 << 10, 1 << 20} {
-		b.Run(fmt.Sprintf("piece=%d", piece), func(b *testing.B) {
-			o := Options{Dir: b.TempDir(), Fsync: wal.EverySec, Replica: true, BallastBytes: -1, NoPreload: true}
-			r := mustOpen(b, o)
-			b.SetBytes(int64(len(data)))
-			start := time.Now()
-			for b.Loop() {
-				for at := 0; at < len(data); {
-					n, err := r.ApplyStream(context.Background(), data[at:min(at+piece, len(data))])
-					require.NoError(b, err)
-					at += n
-				}
-			}
-			b.ReportMetric(20000*float64(b.N)/time.Since(start).Seconds(), "records/s")
-			require.NoError(b, r.Abandon())
-		})
-	}
 }
 
 // A window is looked through in pieces, a SELECT of an earlier one counting in those behind it: no record has to read a cold key under

@@ -87,6 +87,7 @@ func (l *latencies) row(name string) []string {
 type checkpointFigures struct {
 	quiet, busy latencies
 	took        []float64 // seconds
+	holds       []float64 // seconds that the executor lock was held for at most, of each
 	most        map[string]int64
 }
 
@@ -101,7 +102,7 @@ func (m *checkpointFigures) figures(kind Kind) []string {
 		return "–"
 	}
 	return []string{string(kind), thousands(float64(len(m.took))), spread(m.took, seconds),
-		show("checkpoint_max_hold_usec", func(us float64) string { return fmt.Sprintf("%.2f ms", us/1e3) }),
+		spread(m.holds, func(s float64) string { return fmt.Sprintf("%.2f ms", s*1e3) }),
 		show("checkpoint_max_hold_cpu_usec", func(us float64) string { return fmt.Sprintf("%.2f ms", us/1e3) }),
 		show("checkpoint_last_frozen_objects", thousands), show("checkpoint_last_frozen_bytes", mebibytes), show("back_pressure_waits", thousands)}
 }
@@ -140,7 +141,11 @@ func (p *Process) measureCheckpoints(ctx context.Context, e *env, r *Report, c c
 			return nil, err
 		}
 		m.busy.add(res)
-		r.Run(name+"/checkpoint=running", res.Ops, latencyMetrics(res)...)
+		metrics := latencyMetrics(res)
+		if n := len(m.holds); n > 0 {
+			metrics = append(metrics, Metric{m.holds[n-1] * 1e3, "max-hold-ms"})
+		}
+		r.Run(name+"/checkpoint=running", res.Ops, metrics...)
 	}
 	return m, ctx.Err()
 }
@@ -180,6 +185,9 @@ func (p *Process) noteCheckpoint(m *checkpointFigures) error {
 			return err
 		}
 		m.most[name] = max(m.most[name], n)
+		if name == "checkpoint_max_hold_usec" {
+			m.holds = append(m.holds, float64(n)/1e6)
+		}
 	}
 	return nil
 }

@@ -215,10 +215,12 @@ type checkpointPass struct {
 
 func (p *checkpointPass) run(ctx context.Context) error {
 	e := p.e
+	p.holds.begin(e)
+	defer p.holds.end()
 	var h *keyspace.Handover
 	var selected int
 	var refusal error
-	p.locked("hand-over", func(func() bool) {
+	p.holds.locked("hand-over", func(func() bool) {
 		if p.before != nil {
 			if refusal = p.before(); refusal != nil {
 				return
@@ -331,7 +333,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 				return err
 			}
 			n := min(e.batch(visitBatch), len(objs))
-			p.locked("rows", func(enough func() bool) { n = d.Visit(objs[:n], sink, &scratch, enough) })
+			p.holds.locked("rows", func(enough func() bool) { n = d.Visit(objs[:n], sink, &scratch, enough) })
 			objs = objs[n:]
 			expires, few = append(expires, few...), few[:0]
 			if err := p.flushRows(ing, batch); err != nil {
@@ -350,13 +352,13 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 		return 1
 	})
 	for _, b := range bigs {
-		p.locked("elements", func(func() bool) { b.rows.Prepare() })
+		p.holds.locked("elements", func(func() bool) { b.rows.Prepare() })
 		b.rows.Sort()
 		for more := true; more; {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			p.locked("elements", func(enough func() bool) {
+			p.holds.locked("elements", func(enough func() bool) {
 				more = b.rows.Next(e.batch(bigBatch), enough, func(sub string, val []byte, exists bool) {
 					scratch = keyspace.AppendElemKey(scratch[:0], b.phys, b.oid, []byte(sub))
 					if !exists {
@@ -395,7 +397,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 	for _, l := range h.Layout {
 		meta.DBs = append(meta.DBs, snapshot.DBMeta{Logical: l.Logical, Phys: l.Phys, Keys: l.Keys, Expires: l.Expires})
 	}
-	p.locked("identities", func(func() bool) { meta.NextOID = e.ks.NextOID() })
+	p.holds.locked("identities", func(func() bool) { meta.NextOID = e.ks.NextOID() })
 	p.bytes = ing.Size()
 	return ing.Commit(ctx, meta)
 }
@@ -404,7 +406,7 @@ func rangeOf(lo, hi []byte) [2][]byte { return [2][]byte{lo, hi} }
 
 func (p *checkpointPass) settle(h *keyspace.Handover) {
 	e := p.e
-	p.locked("settle", func(func() bool) {
+	p.holds.locked("settle", func(func() bool) {
 		p.frozen = e.ks.FreezeStats
 		e.ks.BeginSettle()
 	})
@@ -412,12 +414,12 @@ func (p *checkpointPass) settle(h *keyspace.Handover) {
 		d := &h.DBs[i]
 		for objs := d.Objects; len(objs) > 0; {
 			n := min(e.batch(settleBatch), len(objs))
-			p.locked("settle", func(enough func() bool) { n = d.Settle(h, objs[:n], enough) })
+			p.holds.locked("settle", func(enough func() bool) { n = d.Settle(h, objs[:n], enough) })
 			objs = objs[n:]
 		}
 		d.Objects = nil
 	}
-	p.locked("end", func(func() bool) { e.ks.EndCheckpoint() })
+	p.holds.locked("end", func(func() bool) { e.ks.EndCheckpoint() })
 }
 
 // giveBack makes everything of a checkpoint that failed dirty again.
@@ -428,11 +430,11 @@ func (p *checkpointPass) giveBack(h *keyspace.Handover) {
 		d.Sort() // whatever it failed at
 		for objs := d.Objects; len(objs) > 0; {
 			n := min(e.batch(visitBatch), len(objs))
-			p.locked("give-back", func(func() bool) { d.GiveBack(h, objs[:n]) })
+			p.holds.locked("give-back", func(func() bool) { d.GiveBack(h, objs[:n]) })
 			objs = objs[n:]
 		}
 	}
-	p.locked("give-back", func(func() bool) {
+	p.holds.locked("give-back", func(func() bool) {
 		e.ks.EndGiveBack(h)
 		e.checkpointAt = e.store.Meta().C
 	})

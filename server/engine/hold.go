@@ -8,8 +8,18 @@ import (
 // How a checkpoint holds the executor lock: often, and each time for no longer than others can wait without noticing.
 //
 // A hold has two lengths. By the clock it is what sessions wait for; it has in it whatever took the processor away meanwhile,
-// the kernel for another process or Go for another goroutine. By the CPU time of its thread it is what the checkpoint did
-// (and what the garbage collector made it do). Both are kept: the first is what matters, the second what can be mended here.
+// the kernel for another thread or Go for another goroutine. By the CPU time of its thread it is what the checkpoint did
+// (and what the garbage collector made it do). Both are kept: the first is what matters, the second what is done here.
+//
+// What a hold does takes some 20 µs. What takes the processor away in the middle of one takes milliseconds, and all sessions
+// wait for it: one hold in a thousand, where processors are short. So the checkpoint keeps to one thread, and sees to it that
+// none of what does so is due while it holds the lock:
+//   - The kernel takes a thread off its processor when its slice ends (Linux: 0.7 ms on one processor, 1.4 ms on two) or when
+//     another wakes up that has waited for longer. While it holds the lock the thread has a real-time priority, if the process
+//     may give it one: no hold is longer than holdBudget by much, so nobody starves. And it rests before its slice ends, out of
+//     any hold: by itself this helps unless other programs want the processor, too.
+//   - Go interrupts a goroutine after 10 ms. This one lets others run with each rest.
+//   - The garbage collector makes those help who allocate. Holds do not, but for what is rare.
 
 // holdBudget is after how long a pass over many objects lets go of the lock: a tenth of the 2 ms that a checkpoint may hold the
 // executor at most, since what it looks at may be slow to come from memory.
@@ -18,54 +28,96 @@ const holdBudget = 200 * time.Microsecond
 // stepBackMax bounds how often the checkpointer lets sessions go first before it takes its turn all the same.
 const stepBackMax = 100
 
-// yieldEvery is how long a checkpoint runs before it lets others run by itself: the scheduler would interrupt it after 10 ms,
-// maybe with the executor lock in its hands, for which all others then wait.
-const yieldEvery = time.Millisecond
+// restAfter is for how much CPU time the checkpoint runs between two rests: with a long hold it is below the shortest slice. A
+// rest takes some 50 µs where nobody waits for the processor, so shorter would make checkpoints longer.
+const restAfter = 500 * time.Microsecond
 
-// holds are the longest holds of the executor lock by one checkpoint.
+// restEvery is the same by the clock, for where CPU time is not measured.
+const restEvery = 2 * time.Millisecond
+
+// holds is how one checkpoint holds the executor lock. Its goroutine must keep to one thread from begin to end.
 type holds struct {
-	max     time.Duration
-	maxStep string // what the longest was for
-	cpuMax  time.Duration
-	yielded time.Time // when the goroutine last let others run
+	e      *Engine
+	usual  bool        // whether the thread may hurry
+	hurry  bool        // whether it does
+	start  time.Time   // of the present hold
+	enough func() bool // whether that has taken long enough
+
+	max     time.Duration // the longest so far
+	maxStep string        // what it was for
+	cpuMax  time.Duration // most CPU time in one
+
+	rested    time.Time     // when the thread last rested
+	restedCPU time.Duration // and the CPU time that it had had by then
 }
 
-// locked runs fn under the executor lock and keeps the longest hold. fn may ask enough whether it is time to let go.
+// begin binds the calling goroutine to its thread until end.
+func (h *holds) begin(e *Engine) {
+	runtime.LockOSThread()
+	h.e, h.usual = e, usualThread()
+	h.enough = func() bool { return e.now().Sub(h.start) >= holdBudget } // made once: a hold does not allocate
+	h.rest()
+}
+
+func (h *holds) end() { runtime.UnlockOSThread() }
+
+// rest lets others run, goroutines and threads, and returns at the beginning of a slice.
+func (h *holds) rest() {
+	runtime.Gosched()
+	restThread()
+	h.rested, h.restedCPU = time.Now(), threadCPU()
+}
+
+// take takes the executor lock, at a time when the thread may keep its processor for a while. It returns the CPU time of the thread
+// as it was shortly before.
 //
 // A mutex favours whoever has just let go of it, and that is the checkpointer, thousands of times in a row: so it steps
 // back while a session wants the lock, or each slice of a pipeline would wait for the mutex's millisecond of patience.
-func (p *checkpointPass) locked(step string, fn func(enough func() bool)) {
-	h := &p.holds
+// Nor does it queue for the lock: a mutex may be handed over to who sleeps, and then all wait until that one is awake.
+func (h *holds) take() (cpu time.Duration) {
 	for range stepBackMax {
-		if p.e.wanted.Load() == 0 {
-			break
+		// The clocks are read outside of the hold: the thread's takes a system call.
+		if cpu = threadCPU(); cpu-h.restedCPU >= restAfter || time.Since(h.rested) >= restEvery {
+			h.rest()
+			cpu = h.restedCPU
+		}
+		if h.e.wanted.Load() == 0 {
+			h.hurry = h.usual && hurryThread()
+			if h.e.mu.TryLock() {
+				return cpu
+			}
+			h.calm()
 		}
 		runtime.Gosched()
-		h.yielded = time.Now()
 	}
-	if time.Since(h.yielded) >= yieldEvery {
-		runtime.Gosched()
-		h.yielded = time.Now()
+	h.rest()
+	h.hurry = h.usual && hurryThread()
+	h.e.mu.Lock()
+	return threadCPU()
+}
+
+// calm ends the hurry of a hold.
+func (h *holds) calm() {
+	if h.hurry {
+		h.hurry = false
+		calmThread()
 	}
-	// The thread's clock is read outside the hold, if the lock is free: it takes a system call.
-	runtime.LockOSThread()
-	cpu := threadCPU()
-	if !p.e.mu.TryLock() {
-		runtime.UnlockOSThread()
-		p.e.mu.Lock()
-		runtime.LockOSThread()
-		cpu = threadCPU()
-	}
-	start := p.e.now()
-	fn(func() bool { return p.e.now().Sub(start) >= holdBudget })
-	d := p.e.now().Sub(start)
-	p.e.mu.Unlock()
+}
+
+// locked runs fn under the executor lock and keeps the longest hold. fn may ask enough whether it is time to let go.
+func (h *holds) locked(step string, fn func(enough func() bool)) {
+	e := h.e
+	cpu := h.take()
+	h.start = e.now()
+	fn(h.enough)
+	d := e.now().Sub(h.start)
+	e.mu.Unlock()
+	h.calm()
 	h.cpuMax = max(h.cpuMax, threadCPU()-cpu)
-	runtime.UnlockOSThread()
 	if d > h.max {
 		h.max, h.maxStep = d, step
 	}
-	if p.e.opts.between != nil {
-		p.e.opts.between()
+	if e.opts.between != nil {
+		e.opts.between()
 	}
 }

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"context"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func threadPolicy(t *testing.T) int {
+	policy, _, errno := unix.RawSyscall(unix.SYS_SCHED_GETSCHEDULER, 0, 0, 0)
+	require.Zero(t, errno)
+	return int(policy)
+}
+
+func TestHurryThread(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if !usualThread() {
+		t.Skip("the tests run with a policy of their own")
+	}
+	if !hurryThread() {
+		require.Equal(t, unix.SCHED_NORMAL, threadPolicy(t))
+		require.False(t, hurryThread())
+		return
+	}
+	require.Equal(t, unix.SCHED_FIFO, threadPolicy(t))
+	require.False(t, usualThread())
+	calmThread()
+	require.True(t, usualThread())
+}
+
+// TestHoldsEndCalm looks at the checkpoint's thread between its holds, and at the thread's policy in them: in a hurry as long as it has the
+// lock and no longer.
+func TestHoldsEndCalm(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		t.Run("refused="+strconv.FormatBool(refused), func(t *testing.T) {
+			before := cannotHurry.Swap(refused)
+			defer cannotHurry.Store(before)
+			c := &clock{}
+			o := testOptions(vfs.NewMem(), c)
+			o.batch, o.Manual = 1, true
+			calm, between := true, 0
+			o.between = func() {
+				between++
+				calm = calm && usualThread()
+			}
+			e := mustOpen(t, o)
+			cl := e.NewClient()
+			for i := range 100 {
+				do(e, cl, "SET", strconv.Itoa(i), "value")
+			}
+			runtime.LockOSThread() // the checkpoint runs on this goroutine
+			defer runtime.UnlockOSThread()
+			if !usualThread() {
+				t.Skip("the tests run with a policy of their own")
+			}
+			require.NoError(t, e.Checkpoint(context.Background()))
+			require.Greater(t, between, 200)
+			require.True(t, calm)
+			require.True(t, usualThread())
+
+			var h holds
+			h.begin(e)
+			h.locked("test", func(func() bool) { require.Equal(t, !cannotHurry.Load(), !usualThread()) })
+			h.end()
+			require.NoError(t, e.Abandon())
+		})
+	}
+}

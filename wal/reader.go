@@ -127,6 +127,7 @@ func (r *Reader) fromDisk() (err error) {
 	if err != nil {
 		return err
 	}
+	size := len(c.data)
 	c.data = c.data[r.pos-start:]
 	r.buf, r.chunks = r.buf[:0], r.chunks[:0]
 	for next := r.pos; ; {
@@ -134,12 +135,14 @@ func (r *Reader) fromDisk() (err error) {
 		r.buf = append(r.buf, c.data...)
 		r.chunks = append(r.chunks, diskChunk{len(c.data), c.unixMs, c.db})
 		next += Offset(len(c.data))
-		if next >= durable || len(r.buf) >= readerBuf || !it.Next() {
+		// Chunks are much alike where there are many: one that will hardly fit is not read twice.
+		if next >= durable || len(r.buf)+size > readerBuf || !it.Next() {
 			break
 		}
 		if start, c, err = chunkAt(it); err != nil {
 			return err
 		}
+		size = len(c.data)
 		if start != next {
 			return &CorruptionError{next, errNoChunk}
 		}

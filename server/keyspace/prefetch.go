@@ -1,6 +1,9 @@
 package keyspace
 
-import "slices"
+import (
+	"slices"
+	"unsafe"
+)
 
 // prefetchMax is how many keys one pass looks at: enough to hide the latency of memory behind one another, few enough that
 // what was fetched is still in the cache when it is used.
@@ -57,12 +60,7 @@ func (db *DB) Prefetch(keys, elems [][]byte) {
 			if o == nil {
 				continue
 			}
-			if len(o.key) > 0 {
-				sum += uint64(o.key[0])
-			}
-			if o.p != nil {
-				sum += uint64(*(*byte)(o.p))
-			}
+			sum += o.touchAll()
 			if elems[i] != nil {
 				walk.add(o.dict(), elems[i])
 			}
@@ -71,6 +69,22 @@ func (db *DB) Prefetch(keys, elems [][]byte) {
 		keys, elems = keys[n:], elems[n:]
 	}
 	db.ks.prefetched = sum
+}
+
+// touchAll loads what of an object and of its key and value may lie in different lines of the cache; of a long string the first
+// and the last.
+func (o *Object) touchAll() (sum uint64) {
+	sum = uint64(o.lru)
+	if n := len(o.key); n > 0 {
+		sum += uint64(o.key[0]) + uint64(o.key[n-1])
+	}
+	if o.p != nil {
+		sum += uint64(*(*byte)(o.p))
+		if o.typ == TypeString && o.n > 0 {
+			sum += uint64(*(*byte)(unsafe.Add(o.p, o.n-1)))
+		}
+	}
+	return sum
 }
 
 // prefetchDictFrom is the number of elements from which a dict no longer fits into the processor's caches.

@@ -29,6 +29,9 @@ const (
 	// streamHold is for how long the lock is held while records are applied, a transaction in one piece excepted: readers
 	// wait for so long at most, and the lock costs a thousandth of it.
 	streamHold = time.Millisecond
+	// streamAppend is after how many bytes a hold ends, which are appended in one piece: three such pieces fit into a chunk of the
+	// log, which cannot be cut within one.
+	streamAppend = 56 << 10
 	// streamPending bounds in bytes what of the stream is in the log's buffer and not yet written: less than the buffer that
 	// the log keeps, more than what it writes at once.
 	streamPending = 4 << 20
@@ -194,7 +197,7 @@ func (r *Replayer) hold(data []byte, size int) (n int, more bool, err error) {
 		if took == 0 {
 			return n, false, nil
 		}
-		if r.mark != "" || i%streamLook == 0 && time.Since(start) >= streamHold || e.opts.batch > 0 && i >= e.opts.batch {
+		if r.mark != "" || n >= streamAppend || i%streamLook == 0 && time.Since(start) >= streamHold || e.opts.batch > 0 && i >= e.opts.batch {
 			break
 		}
 	}

@@ -141,8 +141,11 @@ func cmdSet(c *Ctx) {
 	key, val := c.Args[1], c.Args[2]
 	if len(c.Args) == 3 {
 		// What it held does not matter, but a key that has expired is gone before, as for every write.
-		c.Lookup(key)
-		c.DB.SetString(key, val, false)
+		if o := c.Lookup(key); o != nil {
+			c.DB.SetStringOf(o, val, false)
+		} else {
+			c.DB.SetString(key, val, false)
+		}
 		c.Changed()
 		c.W.OK()
 		return

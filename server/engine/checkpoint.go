@@ -91,6 +91,24 @@ func (e *Engine) askCheckpoint() {
 	}
 }
 
+// A replica that catches up gets the log many times faster than a primary writes it, most often for the same keys again and
+// again: checkpoints of a fixed length of log would follow one another without pause, and take from the catching up what they
+// need. So on a replica there is checkpointPause between two of them, as long as there is not checkpointMost times the log that
+// else starts one: that bounds the time of a recovery, and what the log cannot let go of.
+const (
+	checkpointPause = ripeAfter
+	checkpointMost  = 4
+)
+
+// checkpointDue tells whether the log since the newest checkpoint is long enough for the next one. REQUIRES: the lock.
+func (e *Engine) checkpointDue() bool {
+	grown, limit := int64(e.logEnd)-int64(e.checkpointAt), e.limits.CheckpointLogBytes.Load()
+	if grown < limit {
+		return false
+	}
+	return !e.replica.Load() || grown/checkpointMost >= limit || e.lockedAt.Sub(e.handedAt) >= checkpointPause
+}
+
 func (c *checkpointer) run(ctx context.Context) {
 	defer c.e.wg.Done()
 	for {
@@ -232,7 +250,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		}
 		h = e.ks.HandOver()
 		p.at, selected = e.logEnd, e.bufDB
-		e.checkpointAt = e.logEnd
+		e.checkpointAt, e.handedAt = e.logEnd, e.now()
 		select {
 		case <-e.check.wake: // whatever asked before this hand-over is served by it
 		default:

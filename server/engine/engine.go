@@ -168,6 +168,7 @@ type Engine struct {
 		released atomic.Int64
 	}
 	checkpointAt wal.Offset // start of the newest checkpoint's log; under mu
+	handedAt     time.Time  // when that checkpoint began; under mu
 	activeExpire atomic.Bool
 	ripeSince    time.Time     // when the log passed a quarter of CheckpointLogBytes; of the janitor
 	preloading   atomic.Bool   // keys are being read into memory after the start, or are going to be

@@ -142,7 +142,7 @@ func (e *Engine) commit() bool {
 	if e.streamDB >= 0 {
 		e.bufDB = e.streamDB
 	}
-	if int64(e.logEnd)-int64(e.checkpointAt) >= e.limits.CheckpointLogBytes.Load() {
+	if e.checkpointDue() {
 		e.askCheckpoint()
 	}
 	return true

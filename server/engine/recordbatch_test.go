@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,4 +140,75 @@ func BenchmarkApplyStream(b *testing.B) {
 			require.NoError(b, r.Abandon())
 		})
 	}
+}
+
+// What is applied at once enters the log in pieces that its chunks can be made of: a larger one becomes a block of a table that
+// costs its writer fresh memory.
+func TestApplyStreamChunks(t *testing.T) {
+	ctx := context.Background()
+	o := replicaOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000})
+	o.Fsync = wal.No // the committer gathers
+	r := mustOpen(t, o)
+	defer r.Close(ctx)
+	var data []byte
+	for i := range 20_000 {
+		data = append(data, streamOf(fmt.Sprintf("SET key:%05d %0100d", i, i))...)
+	}
+	_, from, _ := r.Position()
+	n, err := r.ApplyStream(ctx, data)
+	require.NoError(t, err)
+	require.Equal(t, len(data), n)
+	require.NoError(t, r.log.Sync(ctx))
+	rd, err := r.log.NewReader(from)
+	require.NoError(t, err)
+	defer rd.Close()
+	for rd.Offset() < r.log.Durable() {
+		_, chunk, err := rd.Next(ctx) // from disk: one chunk
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(chunk), wal.DefaultMaxChunkBytes)
+	}
+}
+
+// A replica leaves some time between two checkpoints, unless the log has grown by several times what else starts one. A primary
+// does not: its recovery is what its clients wait for.
+func TestCheckpointPause(t *testing.T) {
+	ctx := context.Background()
+	clk := &clock{ms: 1_700_000_000_000}
+	o := replicaOptions(vfs.NewMem(), clk)
+	o.CheckpointLogBytes = 1000
+	r := mustOpen(t, o)
+	defer r.Close(ctx)
+	asked := func() bool {
+		select {
+		case <-r.check.wake:
+			return true
+		default:
+			return false
+		}
+	}
+	apply := func(size int) {
+		_, err := r.ApplyStream(ctx, streamOf("SET a "+strings.Repeat("x", size)))
+		require.NoError(t, err)
+	}
+	apply(1000)
+	require.True(t, asked(), "long after the last one")
+	require.NoError(t, r.Checkpoint(ctx))
+	apply(1000)
+	require.False(t, asked())
+	atomic.AddInt64(&clk.ms, checkpointPause.Milliseconds()-1)
+	apply(1)
+	require.False(t, asked())
+	atomic.AddInt64(&clk.ms, 1)
+	apply(1)
+	require.True(t, asked(), "after the pause")
+	require.NoError(t, r.Checkpoint(ctx))
+	apply(3800)
+	require.False(t, asked())
+	apply(200)
+	require.True(t, asked(), "the log has become too long")
+	require.NoError(t, r.Checkpoint(ctx))
+	_, err := r.Promote(ctx)
+	require.NoError(t, err)
+	do(r, r.NewClient(), "SET", "a", strings.Repeat("x", 1000))
+	require.True(t, asked(), "a primary does not wait")
 }

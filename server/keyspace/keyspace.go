@@ -261,7 +261,11 @@ func (db *DB) obtain(key []byte) *Object {
 
 // SetString sets key to a copy of val, whatever it held. Its expiry goes, unless keepTTL.
 func (db *DB) SetString(key, val []byte, keepTTL bool) *Object {
-	o := db.obtain(key)
+	return db.SetStringOf(db.obtain(key), val, keepTTL)
+}
+
+// SetStringOf is SetString for who has looked the key up. REQUIRES: o is what Get returned, and nothing has changed since.
+func (db *DB) SetStringOf(o *Object, val []byte, keepTTL bool) *Object {
 	db.Touch(o)
 	if o.typ == TypeString {
 		if !keepTTL && o.ext != nil {

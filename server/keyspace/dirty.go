@@ -136,6 +136,14 @@ func (ks *Keyspace) freeze(o *Object) {
 	o.flags |= flagFrozen
 }
 
+// frozenOf returns the state of o that the running checkpoint froze; nil, most often without a look at the map, if there is none.
+func (ks *Keyspace) frozenOf(o *Object) *frozenRow {
+	if o.flags&flagFrozen == 0 {
+		return nil
+	}
+	return ks.frozen[o]
+}
+
 // assignOID gives a big collection the identity of its element rows.
 func (ks *Keyspace) assignOID(o *Object) {
 	if e := o.extend(); e.oid == 0 {
@@ -268,7 +276,7 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte, enough 
 				return i
 			}
 		}
-		f := ks.frozen[o]
+		f := ks.frozenOf(o)
 		if f == nil && o.flags&flagDetached != 0 {
 			continue // was never in the store, and is not to be
 		}
@@ -425,7 +433,7 @@ func (d *HandedDB) Settle(h *Handover, objs []*Object, enough func() bool) int {
 		if i > 0 && i%lookEvery == 0 && enough() {
 			return i
 		}
-		f := ks.frozen[o]
+		f := ks.frozenOf(o)
 		o.flags &^= flagVisited | flagFrozen
 		if f != nil {
 			delete(ks.frozen, o)
@@ -483,7 +491,7 @@ func (d *HandedDB) GiveBack(h *Handover, objs []*Object) {
 	db := d.db
 	ks := db.ks
 	for _, o := range objs {
-		f := ks.frozen[o]
+		f := ks.frozenOf(o)
 		o.flags &^= flagVisited | flagFrozen
 		if f != nil {
 			delete(ks.frozen, o)

@@ -197,7 +197,7 @@ func (l *Log) commitPiece(p *piece, sync bool) error {
 
 // memTables returns how many memtables there are, in units of full ones: Pebble lets the first memtables of a database be
 // small, and flushes none before half a full one's bytes have gathered, so their number would stall a new log for good.
-func (l *Log) memTables() int64 { return int64(l.db.Metrics().MemTable.Size) / l.opts.memTableSize }
+func (l *Log) memTables() int64 { return int64(l.db.Metrics().MemTable.Size) / l.opts.MemTableBytes }
 
 // batchSlack is room for a batch's header and the keys and headers of its chunks.
 const batchSlack = 4 << 10

@@ -17,7 +17,7 @@ func TestConcurrentUse(t *testing.T) {
 	ctx := context.Background()
 	var durable, calls Offset
 	var l *Log
-	o := Options{FS: vfs.NewMem(), Dir: "wal", Policy: EverySec, memTableSize: 256 << 10, TailBytes: 16 << 10,
+	o := Options{FS: vfs.NewMem(), Dir: "wal", Policy: EverySec, MemTableBytes: 256 << 10, TailBytes: 16 << 10,
 		OnDurable: func(o Offset) { // never twice at once, and growing: or the race detector and this test say so
 			if o <= durable {
 				t.Errorf("durable went from %d to %d", durable, o)

@@ -65,7 +65,7 @@ func (c crashRun) run() (cut bool, err error) {
 	ctx := context.Background()
 	w := &crashWorkload{boundary: map[Offset]bool{0: true}}
 	opts := func(fs vfs.FS) Options {
-		return Options{FS: fs, Dir: "wal", Policy: c.policy, MaxChunkBytes: 8 << 10, memTableSize: 64 << 10, mutant: c.mutant}
+		return Options{FS: fs, Dir: "wal", Policy: c.policy, MaxChunkBytes: 8 << 10, MemTableBytes: 64 << 10, mutant: c.mutant}
 	}
 	// A first life that ends without Close, so that the second one begins with a recovery. (Creating a Pebble is not atomic;
 	// whoever opens a new directory sees to that.)

@@ -41,7 +41,7 @@ func (c faultyRun) run() (met bool, err error) {
 		return nil
 	})
 	var told atomic.Int64
-	l, err := Open(Options{FS: fs, Dir: "wal", Policy: c.policy, memTableSize: 64 << 10, mutant: c.mutant,
+	l, err := Open(Options{FS: fs, Dir: "wal", Policy: c.policy, MemTableBytes: 64 << 10, mutant: c.mutant,
 		OnFailure: func(error) { told.Add(1) }, OnDurable: func(o Offset) { acked.Store(int64(o)) }})
 	if err != nil {
 		return false, err
@@ -167,7 +167,7 @@ func TestTablesNeverWritten(t *testing.T) {
 		}
 		return nil
 	})
-	l := open(t, fs, Options{Policy: No, memTableSize: 64 << 10})
+	l := open(t, fs, Options{Policy: No, MemTableBytes: 64 << 10})
 	armed.Store(true)
 	var want []byte
 	for i := range 400 {

@@ -59,8 +59,11 @@ type Options struct {
 	RetainBytes int64
 	RetainAge   time.Duration
 
-	memTableSize int64  // for tests: rotation and flushes with few bytes
-	mutant       mutant // for tests: leave a rule out
+	// MemTableBytes is the size of a memtable. Up to four of them take memory at once, outside of the Go heap: one is filled, two wait
+	// for the disk, and one is kept for reuse.
+	MemTableBytes int64
+
+	mutant mutant // for tests: leave a rule out
 }
 
 // mutant is a rule that a test leaves out, to see that its checks notice.
@@ -205,8 +208,8 @@ func (o *Options) defaults() {
 	if o.TailBytes == 0 {
 		o.TailBytes = DefaultTailBytes
 	}
-	if o.memTableSize == 0 {
-		o.memTableSize = memTableSize
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = DefaultMemTableBytes
 	}
 	o.Logger = o.Logger.Named("wal")
 }

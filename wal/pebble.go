@@ -18,9 +18,8 @@ import (
 //
 // That needs metadata, whose keys do repeat, to stay out of the tables of chunks: setMeta sees to it.
 const (
-	// memTableSize is the size of a memtable in bytes: large, so that flushes are few. Replaying it after a crash takes
-	// some 100 ms.
-	memTableSize = 16 << 20
+	// DefaultMemTableBytes is large, so that flushes are few. Replaying it after a crash takes some 100 ms.
+	DefaultMemTableBytes = 16 << 20
 	// maxMemTables is how many memtables may wait to be flushed before the committer waits for the disk.
 	maxMemTables = 2
 	// tableSize is the size of a table in bytes: what trimming drops at once.
@@ -41,7 +40,7 @@ func pebbleOptions(o *Options, l *Log) *pebble.Options {
 		// Relative to the log's directory, so that this can be copied, moved, or named by another path.
 		WALDir:       pebble.MakeStoreRelativePath(l.opts.FS, commitLogDir),
 		Logger:       pebbleLogger{l},
-		MemTableSize: uint64(o.memTableSize),
+		MemTableSize: uint64(o.MemTableBytes),
 		// Pebble must not stall a commit: it would hold the commit mutex meanwhile, for ever if flushes fail, and Close
 		// needs that mutex. stalls makes the committer wait instead.
 		MemTableStopWritesThreshold: math.MaxInt32,

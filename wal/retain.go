@@ -89,7 +89,7 @@ func (l *Log) Trim(upTo Offset) error {
 	if err := l.Err(); err != nil {
 		return err
 	}
-	if int64(l.Written()-cut) < (maxMemTables+2)*l.opts.memTableSize {
+	if int64(l.Written()-cut) < (maxMemTables+2)*l.opts.MemTableBytes {
 		// Some of it may still be in memtables, which cannot be excised: Pebble would wait for their flush, for ever if
 		// the log fails meanwhile.
 		if err := l.flushTables(); err != nil {

@@ -15,7 +15,7 @@ import (
 func TestManyIDs(t *testing.T) {
 	ctx := context.Background()
 	fs := vfs.NewMem()
-	o := Options{memTableSize: 64 << 10}
+	o := Options{MemTableBytes: 64 << 10}
 	for life := range 6 {
 		l := open(t, fs, o)
 		for i := range 10 {
@@ -37,7 +37,7 @@ func TestManyIDs(t *testing.T) {
 func TestWriteAmplificationAndTrim(t *testing.T) {
 	ctx := context.Background()
 	fs := vfs.NewMem()
-	l := open(t, fs, Options{Policy: No, memTableSize: 64 << 10, MaxChunkBytes: 4 << 10})
+	l := open(t, fs, Options{Policy: No, MemTableBytes: 64 << 10, MaxChunkBytes: 4 << 10})
 	rec := set(7, 4000)
 	for range 4000 {
 		l.Append(rec, 0, 0)

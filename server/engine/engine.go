@@ -86,6 +86,8 @@ type Options struct {
 	// Manual leaves out the background goroutines: tests drive checkpoints and the janitor themselves.
 	Manual bool
 
+	logMemTable int64 // bytes of a memtable of the log; 0: its default
+
 	// For tests: objects for each hold of the lock in a checkpoint, and what runs between two holds.
 	batch   int
 	between func()
@@ -279,6 +281,8 @@ func (o *Options) defaults() {
 	if o.MaxMemory > 0 {
 		// The block cache comes on top of the budget: keep it in proportion.
 		o.CacheBytes = max(min(o.CacheBytes, o.MaxMemory/8), 8<<20)
+		// So do the log's memtables, up to four of them.
+		o.logMemTable = max(min(wal.DefaultMemTableBytes, o.MaxMemory/32), 4<<20)
 	}
 	if o.Seed == 0 {
 		o.Seed = randv2.Uint64()
@@ -420,7 +424,7 @@ func (e *Engine) openStores() error {
 		return fmt.Errorf("data directory %s: %w", e.opts.Dir, err)
 	}
 	log, err := wal.Open(wal.Options{FS: fs, Dir: e.path("wal"), Policy: e.opts.Fsync, Logger: e.opts.Logger,
-		Now: e.now, RetainBytes: e.opts.RetainBytes, RetainAge: e.opts.RetainAge,
+		Now: e.now, RetainBytes: e.opts.RetainBytes, RetainAge: e.opts.RetainAge, MemTableBytes: e.opts.logMemTable,
 		OnDurable: e.opts.OnDurable, OnFailure: e.logFailed})
 	if err != nil {
 		return fmt.Errorf("log in %s: %w", e.path("wal"), err)

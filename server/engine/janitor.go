@@ -196,8 +196,8 @@ func (e *Engine) expireCold(ctx context.Context) {
 // values of another size take the place of those that leave, here one and there one, the process needs both for a while: up to
 // twice the budget. While it takes too much the budget is cut, a little with each tick.
 const (
-	maxCutShare = 2  // that part of the budget is cut at most
-	cutSteps    = 32 // that part of it with one tick
+	maxCutEighths = 5  // that many eighths of the budget are cut at most
+	cutSteps      = 32 // that part of it with one tick
 )
 
 // fitBudget decides how much less than the budget is kept in memory.
@@ -209,7 +209,7 @@ func (e *Engine) fitBudget() {
 	}
 	step := budget / cutSteps
 	cut := e.budgetCut.Load() + min(max(e.opts.Overrun(budget), -step), step)
-	e.budgetCut.Store(min(max(cut, 0), budget/maxCutShare))
+	e.budgetCut.Store(min(max(cut, 0), budget/8*maxCutEighths))
 }
 
 // unloadCycle keeps what is resident within the budget.

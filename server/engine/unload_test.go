@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// While the process takes more memory than goes with the budget, less is kept, in steps, down to half; afterwards the whole
+// While the process takes more memory than goes with the budget, less is kept, in steps, down to three eighths; afterwards the whole
 // budget is used up again.
 func TestBudgetIsCutByTheOverrun(t *testing.T) {
 	ctx := context.Background()
@@ -40,8 +40,8 @@ func TestBudgetIsCutByTheOverrun(t *testing.T) {
 	for range 100 {
 		e.Tick(ctx)
 	}
-	require.InDelta(t, 1<<19, used(), 2000, "half of it at least is kept")
-	require.EqualValues(t, 1<<19, e.Stats().Budget)
+	require.InDelta(t, 3<<17, used(), 2000, "three eighths of it at least are kept")
+	require.EqualValues(t, 3<<17, e.Stats().Budget)
 	overrun = -1 << 30
 	for range 100 {
 		e.Tick(ctx)

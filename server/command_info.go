@@ -141,53 +141,6 @@ func writeKeySpec(w *reply.Writer, k *command.KeySpec) {
 	}
 }
 
-func (s *session) cmdCommandDocs(args [][]byte) {
-	w := s.conn.Out()
-	var rows []*command.Spec
-	if len(args) == 2 {
-		rows = s.srv.table.All()
-	} else {
-		for _, name := range args[2:] {
-			if spec := s.named(name); spec != nil {
-				rows = append(rows, spec)
-			}
-		}
-	}
-	w.Map(len(rows))
-	for _, spec := range rows {
-		w.BulkString(spec.FullName)
-		writeCommandDocs(w, spec)
-	}
-}
-
-func writeCommandDocs(w *reply.Writer, spec *command.Spec) {
-	fields := [][2]string{{"summary", spec.Summary}, {"since", spec.Since}, {"group", spec.Group}, {"complexity", spec.Complexity}}
-	n := 0
-	for _, f := range fields {
-		if f[1] != "" {
-			n++
-		}
-	}
-	if len(spec.Subcommands) > 0 {
-		n++
-	}
-	w.Map(n)
-	for _, f := range fields {
-		if f[1] != "" {
-			w.BulkString(f[0])
-			w.BulkString(f[1])
-		}
-	}
-	if len(spec.Subcommands) > 0 {
-		w.BulkString("subcommands")
-		w.Map(len(spec.Subcommands))
-		for i := range spec.Subcommands {
-			w.BulkString(spec.Subcommands[i].FullName)
-			writeCommandDocs(w, &spec.Subcommands[i])
-		}
-	}
-}
-
 // cmdCommandList lists names, all or those that a filter selects; subcommands are listed under their full names.
 func (s *session) cmdCommandList(args [][]byte) {
 	w := s.conn.Out()

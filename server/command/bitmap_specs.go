@@ -9,6 +9,7 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "bitmap", Since: "2.2.0", Complexity: "O(1)",
 		Summary: "Sets a bit of a string.",
+		Syntax:  "key offset:int value:int",
 		Handler: cmdSetBit,
 	},
 	{
@@ -17,6 +18,7 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "bitmap", Since: "2.2.0", Complexity: "O(1)",
 		Summary: "Returns a bit of a string.",
+		Syntax:  "key offset:int",
 		Handler: cmdGetBit,
 	},
 	{
@@ -25,6 +27,8 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "bitmap", Since: "2.6.0", Complexity: "O(N)",
 		Summary: "Counts set bits.",
+		Syntax:  "key [index:{start:int end:int [index_unit:(BYTE|BIT)@7.0.0]}]",
+		History: []string{"7.0.0 BYTE and BIT."},
 		Handler: cmdBitCount,
 	},
 	{
@@ -33,6 +37,8 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "bitmap", Since: "2.8.7", Complexity: "O(N)",
 		Summary: "Finds the first bit that is set or clear.",
+		Syntax:  "key bit:int [index:{start:int [end_index:{end:int [index_unit:(BYTE|BIT)@7.0.0]}]}]",
+		History: []string{"7.0.0 BYTE and BIT."},
 		Handler: cmdBitPos,
 	},
 	{
@@ -41,6 +47,7 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"OW", "update"}, BeginIndex: 2, LastKey: 0, Step: 1}, {Flags: []string{"RO", "access"}, BeginIndex: 3, LastKey: -1, Step: 1}},
 		Group:    "bitmap", Since: "2.6.0", Complexity: "O(N)",
 		Summary: "Combines strings bit by bit.",
+		Syntax:  "operation destkey:key key#1...",
 		Handler: cmdBitOp,
 	},
 	{
@@ -49,6 +56,7 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Notes: "This command allows both access and modification of the key", Flags: []string{"RW", "access", "update", "variable_flags"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "bitmap", Since: "3.2.0", Complexity: "O(1)",
 		Summary: "Reads and changes integers of any width in a string.",
+		Syntax:  "key [operation:(GET encoding_offset:{encoding offset:int}|write:{[OVERFLOW wrap_sat_fail:(WRAP|SAT|FAIL)] write_operation:(SET encoding_offset_value:{encoding offset:int value:int}|INCRBY encoding_offset_increment:{encoding offset:int increment:int})})...]",
 		Handler: cmdBitField,
 	},
 	{
@@ -57,6 +65,7 @@ var bitmapSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "bitmap", Since: "6.0.0", Complexity: "O(1)",
 		Summary: "Reads integers of any width in a string.",
+		Syntax:  "key [GET encoding_offset:{encoding offset:int}...+]",
 		Handler: cmdBitFieldRO,
 	},
 }

@@ -9,6 +9,8 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
 		Summary: "Sets fields of a hash.",
+		Syntax:  "key field_value:{field value}...",
+		History: []string{"4.0.0 Takes more than one field."},
 		Handler: cmdHSet,
 	},
 	{
@@ -16,8 +18,10 @@ var hashSpecs = []Spec{
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatHash | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
-		Summary: "Sets fields of a hash; superseded by HSET.",
-		Handler: cmdHMSet,
+		Summary:    "Sets fields of a hash; superseded by HSET.",
+		Syntax:     "key field_value:{field value}...",
+		Deprecated: "4.0.0 HSET",
+		Handler:    cmdHMSet,
 	},
 	{
 		Name: "hsetnx", Arity: 4, FirstKey: 1, LastKey: 1, Step: 1, Elem: 2,
@@ -25,6 +29,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Sets a field unless it exists.",
+		Syntax:  "key field value",
 		Handler: cmdHSetNX,
 	},
 	{
@@ -33,6 +38,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Returns the value of a field.",
+		Syntax:  "key field",
 		Handler: cmdHGet,
 	},
 	{
@@ -41,6 +47,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
 		Summary: "Returns the values of several fields.",
+		Syntax:  "key field...",
 		Handler: cmdHMGet,
 	},
 	{
@@ -50,6 +57,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields in the hash",
 		Summary: "Returns all fields with their values.",
+		Syntax:  "key",
 		Handler: cmdHGetAll,
 	},
 	{
@@ -59,6 +67,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields in the hash",
 		Summary: "Returns the names of all fields.",
+		Syntax:  "key",
 		Handler: cmdHKeys,
 	},
 	{
@@ -68,6 +77,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields in the hash",
 		Summary: "Returns the values of all fields.",
+		Syntax:  "key",
 		Handler: cmdHVals,
 	},
 	{
@@ -76,6 +86,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Returns the number of fields.",
+		Syntax:  "key",
 		Handler: cmdHLen,
 	},
 	{
@@ -84,6 +95,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "3.2.0", Complexity: "O(1)",
 		Summary: "Returns the length of a field's value in bytes.",
+		Syntax:  "key field",
 		Handler: cmdHStrLen,
 	},
 	{
@@ -92,6 +104,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Tells whether a field exists.",
+		Syntax:  "key field",
 		Handler: cmdHExists,
 	},
 	{
@@ -100,6 +113,8 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(n), n fields",
 		Summary: "Removes fields; a hash without fields is removed.",
+		Syntax:  "key field...",
+		History: []string{"2.4.0 Takes more than one field."},
 		Handler: cmdHDel,
 	},
 	{
@@ -108,6 +123,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Adds an integer to the value of a field.",
+		Syntax:  "key field increment:int",
 		Handler: cmdHIncrBy,
 	},
 	{
@@ -116,6 +132,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.6.0", Complexity: "O(1)",
 		Summary: "Adds a decimal number to the value of a field.",
+		Syntax:  "key field increment:double",
 		Handler: cmdHIncrByFloat,
 	},
 	{
@@ -125,6 +142,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "6.2.0", Complexity: "O(n), n fields returned",
 		Summary: "Returns fields chosen at random.",
+		Syntax:  "key [options:{count:int [WITHVALUES]}]",
 		Handler: cmdHRandField,
 	},
 	{
@@ -134,6 +152,7 @@ var hashSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "hash", Since: "2.8.0", Complexity: "O(1) a call, O(n) for a whole scan",
 		Summary: "Walks the fields of a hash step by step.",
+		Syntax:  "key cursor:int [MATCH pattern:pattern] [COUNT count:int]",
 		Handler: cmdHScan,
 	},
 }

@@ -14,6 +14,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
 				Summary: "Returns digests of the parts of a range of keys at a mark.",
+				Syntax:  "token db:int prefix depth:int",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -27,6 +28,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
 				Summary: "Describes the keys of a range at a mark.",
+				Syntax:  "token db:int prefix after count:int",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -34,6 +36,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(log N)",
 				Summary: "Tells how far the log reaches, since when, and what keeps it.",
+				Syntax:  "[place:(OFFSET offset:int|TIME unix-time-milliseconds:time)]",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -48,6 +51,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
 				Summary: "Waits for a mark and tells where it stands.",
+				Syntax:  "token milliseconds:int",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -55,6 +59,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
 				Summary: "Tells how a replica's request would be answered, and why.",
+				Syntax:  "offset:int [replication-id]",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -62,6 +67,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(N)",
 				Summary: "Lists, creates and drops the slots that keep the log for named replicas.",
+				Syntax:  "[operation:(LIST|CREATE slot:{name [offset:int]}|DROP name)]",
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -69,6 +75,7 @@ var holdfastSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "holdfast", Since: "0.2.0", Complexity: "O(1)",
 				Summary: "Drops a mark.",
+				Syntax:  "token",
 				Tips:    []string{"nondeterministic_output"},
 			},
 		},

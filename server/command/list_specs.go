@@ -9,6 +9,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n elements",
 		Summary: "Puts elements before the first of a list.",
+		Syntax:  "key element...",
+		History: []string{"2.4.0 Takes more than one element."},
 		Handler: cmdLPush,
 	},
 	{
@@ -17,6 +19,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n elements",
 		Summary: "Puts elements after the last of a list.",
+		Syntax:  "key element...",
+		History: []string{"2.4.0 Takes more than one element."},
 		Handler: cmdRPush,
 	},
 	{
@@ -25,6 +29,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "2.2.0", Complexity: "O(n), n elements",
 		Summary: "Puts elements before the first of a list that exists.",
+		Syntax:  "key element...",
+		History: []string{"4.0.0 Takes more than one element."},
 		Handler: cmdLPushX,
 	},
 	{
@@ -33,6 +39,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "2.2.0", Complexity: "O(n), n elements",
 		Summary: "Puts elements after the last of a list that exists.",
+		Syntax:  "key element...",
+		History: []string{"4.0.0 Takes more than one element."},
 		Handler: cmdRPushX,
 	},
 	{
@@ -41,6 +49,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n elements",
 		Summary: "Removes the first elements and returns them.",
+		Syntax:  "key [count:int@6.2.0]",
+		History: []string{"6.2.0 A count."},
 		Handler: cmdLPop,
 	},
 	{
@@ -49,6 +59,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n elements",
 		Summary: "Removes the last elements and returns them.",
+		Syntax:  "key [count:int@6.2.0]",
+		History: []string{"6.2.0 A count."},
 		Handler: cmdRPop,
 	},
 	{
@@ -57,6 +69,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Returns the number of elements.",
+		Syntax:  "key",
 		Handler: cmdLLen,
 	},
 	{
@@ -65,6 +78,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n nodes up to the element",
 		Summary: "Returns the element at an index.",
+		Syntax:  "key index:int",
 		Handler: cmdLIndex,
 	},
 	{
@@ -73,6 +87,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n nodes up to the element",
 		Summary: "Replaces the element at an index.",
+		Syntax:  "key index:int element",
 		Handler: cmdLSet,
 	},
 	{
@@ -81,6 +96,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "2.2.0", Complexity: "O(n), n elements up to the pivot",
 		Summary: "Inserts an element before or after another.",
+		Syntax:  "key where:(BEFORE|AFTER) pivot element",
 		Handler: cmdLInsert,
 	},
 	{
@@ -89,6 +105,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(s+n), s nodes up to the first of n elements",
 		Summary: "Returns a range of elements.",
+		Syntax:  "key start:int stop:int",
 		Handler: cmdLRange,
 	},
 	{
@@ -97,6 +114,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n elements removed",
 		Summary: "Removes all but a range of elements.",
+		Syntax:  "key start:int stop:int",
 		Handler: cmdLTrim,
 	},
 	{
@@ -105,6 +123,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "1.0.0", Complexity: "O(n), n elements in the list",
 		Summary: "Removes elements equal to a value.",
+		Syntax:  "key count:int element",
 		Handler: cmdLRem,
 	},
 	{
@@ -113,6 +132,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "list", Since: "6.0.6", Complexity: "O(n), n elements looked at",
 		Summary: "Returns where a value stands in a list.",
+		Syntax:  "key element [RANK rank:int] [COUNT num-matches:int] [MAXLEN len:int]",
 		Handler: cmdLPos,
 	},
 	{
@@ -124,6 +144,7 @@ var listSpecs = []Spec{
 		},
 		Group: "list", Since: "6.2.0", Complexity: "O(1)",
 		Summary: "Moves an element from one end of a list to one of another.",
+		Syntax:  "source:key destination:key#1 wherefrom:(LEFT|RIGHT) whereto:(LEFT|RIGHT)",
 		Handler: cmdLMove,
 	},
 	{
@@ -134,8 +155,10 @@ var listSpecs = []Spec{
 			{Flags: []string{"RW", "insert"}, BeginIndex: 2, LastKey: 0, Step: 1},
 		},
 		Group: "list", Since: "1.2.0", Complexity: "O(1)",
-		Summary: "Moves the last element of a list to the front of another.",
-		Handler: cmdRPopLPush,
+		Summary:    "Moves the last element of a list to the front of another.",
+		Syntax:     "source:key destination:key#1",
+		Deprecated: "6.2.0 LMOVE with RIGHT and LEFT",
+		Handler:    cmdRPopLPush,
 	},
 	{
 		Name: "lmpop", Arity: -4, FirstKey: 0, LastKey: 0, Step: 0,
@@ -144,6 +167,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "list", Since: "7.0.0", Complexity: "O(k+n), k keys and n elements",
 		Summary: "Removes elements from the first list that has any, and returns them.",
+		Syntax:  "numkeys:int key... where:(LEFT|RIGHT) [COUNT count:int]",
 		Handler: cmdLMPop,
 	},
 	{
@@ -152,6 +176,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: -2, Step: 1}},
 		Group:    "list", Since: "2.0.0", Complexity: "O(k), k keys",
 		Summary: "Removes the first element of the first list that has one, waiting for it.",
+		Syntax:  "key... timeout:double",
+		History: []string{"6.0.0 The timeout may have a fraction."},
 		Handler: cmdBLPop,
 	},
 	{
@@ -160,6 +186,8 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: -2, Step: 1}},
 		Group:    "list", Since: "2.0.0", Complexity: "O(k), k keys",
 		Summary: "Removes the last element of the first list that has one, waiting for it.",
+		Syntax:  "key... timeout:double",
+		History: []string{"6.0.0 The timeout may have a fraction."},
 		Handler: cmdBRPop,
 	},
 	{
@@ -171,6 +199,7 @@ var listSpecs = []Spec{
 		},
 		Group: "list", Since: "6.2.0", Complexity: "O(1)",
 		Summary: "Moves an element between two lists, waiting for it.",
+		Syntax:  "source:key destination:key#1 wherefrom:(LEFT|RIGHT) whereto:(LEFT|RIGHT) timeout:double",
 		Handler: cmdBLMove,
 	},
 	{
@@ -181,8 +210,11 @@ var listSpecs = []Spec{
 			{Flags: []string{"RW", "insert"}, BeginIndex: 2, LastKey: 0, Step: 1},
 		},
 		Group: "list", Since: "2.2.0", Complexity: "O(1)",
-		Summary: "Moves the last element of a list to the front of another, waiting for it.",
-		Handler: cmdBRPopLPush,
+		Summary:    "Moves the last element of a list to the front of another, waiting for it.",
+		Syntax:     "source:key destination:key#1 timeout:double",
+		History:    []string{"6.0.0 The timeout may have a fraction."},
+		Deprecated: "6.2.0 BLMOVE with RIGHT and LEFT",
+		Handler:    cmdBRPopLPush,
 	},
 	{
 		Name: "blmpop", Arity: -5, FirstKey: 0, LastKey: 0, Step: 0,
@@ -191,6 +223,7 @@ var listSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 2, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "list", Since: "7.0.0", Complexity: "O(k+n), k keys and n elements",
 		Summary: "Removes elements from the first list that has any, waiting for them.",
+		Syntax:  "timeout:double numkeys:int key... where:(LEFT|RIGHT) [COUNT count:int]",
 		Handler: cmdBLMPop,
 	},
 }

@@ -9,12 +9,16 @@ var sessionSpecs = []Spec{
 		Flags: FlagNoscript | FlagLoading | FlagStale | FlagFast | FlagNoAuth | FlagAllowBusy, ACL: CatFast | CatConnection,
 		Group: "connection", Since: "1.0.0", Complexity: "O(N)",
 		Summary: "Proves who the client is.",
+		Syntax:  "[username@6.0.0] password",
+		History: []string{"6.0.0 A user name."},
 	},
 	{
 		Name: "hello", Arity: -1,
 		Flags: FlagNoscript | FlagLoading | FlagStale | FlagFast | FlagNoAuth | FlagAllowBusy, ACL: CatFast | CatConnection,
 		Group: "connection", Since: "6.0.0", Complexity: "O(1)",
 		Summary: "Chooses the protocol version and introduces server and client to each other.",
+		Syntax:  "[arguments:{protover:int [AUTH username_password:{username password}] [SETNAME clientname]}]",
+		History: []string{"6.2.0 Without a version it only describes the connection."},
 	},
 	{
 		Name: "quit", Arity: -1,
@@ -33,6 +37,7 @@ var sessionSpecs = []Spec{
 		Flags: FlagLoading | FlagStale | FlagFast, ACL: CatFast | CatConnection,
 		Group: "connection", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Chooses the database of the connection.",
+		Syntax:  "index:int",
 	},
 	{
 		Name: "client", Arity: -2,
@@ -45,6 +50,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "6.0.0", Complexity: "O(1)",
 				Summary: "Says whether the keys of the next command are tracked.",
+				Syntax:  "mode:(YES|NO)",
 			},
 			{
 				Name: "getname", Arity: 2,
@@ -82,12 +88,16 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous | CatConnection,
 				Group: "connection", Since: "2.4.0", Complexity: "O(N)",
 				Summary: "Closes connections.",
+				Syntax:  "filter:(ip:port!2.8.12|new-format:([ID client-id:int@2.8.12]|[TYPE normal_master_slave_pubsub:(NORMAL|MASTER@3.2.0|SLAVE|REPLICA@5.0.0|PUBSUB)@2.8.12]|[USER username]|[ADDR ip:port]|[LADDR ip:port@6.2.0]|[SKIPME yes/no]|[MAXAGE maxage:int@7.4.0])...)",
+				History: []string{"2.8.12 Filters by name.", "2.8.12 ID.", "3.2.0 TYPE takes MASTER.", "5.0.0 TYPE takes REPLICA; SLAVE means the same.", "6.2.0 LADDR."},
 			},
 			{
 				Name: "list", Arity: -2,
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous | CatConnection,
 				Group: "connection", Since: "2.4.0", Complexity: "O(N)",
 				Summary: "Describes connections.",
+				Syntax:  "[TYPE normal_master_replica_pubsub:(NORMAL|MASTER|REPLICA|PUBSUB)@5.0.0] [ID id:{client-id:int...}@6.2.0]",
+				History: []string{"2.8.12 The field id.", "5.0.0 TYPE.", "6.0.0 The field user.", "6.2.0 The fields argv-mem, tot-mem, laddr and redir; ID.", "7.0.0 The fields resp, multi-mem, rbs and rbp.", "7.0.3 The field ssub."},
 				Tips:    []string{"nondeterministic_output"},
 			},
 			{
@@ -95,30 +105,36 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous | CatConnection,
 				Group: "connection", Since: "7.0.0", Complexity: "O(1)",
 				Summary: "Exempts the connection from being evicted for its memory.",
+				Syntax:  "enabled:(ON|OFF)",
 			},
 			{
 				Name: "pause", Arity: -3,
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous | CatConnection,
 				Group: "connection", Since: "2.9.50", Complexity: "O(1)",
 				Summary: "Holds clients back for a time.",
+				Syntax:  "timeout:int [mode:(WRITE|ALL)@6.2.0]",
+				History: []string{"6.2.0 A mode: WRITE holds back only what writes."},
 			},
 			{
 				Name: "reply", Arity: 3,
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "3.2.0", Complexity: "O(1)",
 				Summary: "Switches replies off and on.",
+				Syntax:  "on_off_skip:(ON|OFF|SKIP)",
 			},
 			{
 				Name: "setname", Arity: 3,
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "2.6.9", Complexity: "O(1)",
 				Summary: "Names the connection.",
+				Syntax:  "connection-name",
 			},
 			{
 				Name: "tracking", Arity: -3,
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "6.0.0", Complexity: "O(1), O(N) for N prefixes",
 				Summary: "Switches client-side caching on and off.",
+				Syntax:  "status:(ON|OFF) [REDIRECT client-id:int] [PREFIX prefix...+] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
 			},
 			{
 				Name: "trackinginfo", Arity: 2,
@@ -131,6 +147,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous | CatConnection,
 				Group: "connection", Since: "5.0.0", Complexity: "O(log N)",
 				Summary: "Ends the wait of a blocked client.",
+				Syntax:  "client-id:int [timeout_error:(TIMEOUT|ERROR)]",
 			},
 			{
 				Name: "unpause", Arity: 2,
@@ -143,12 +160,14 @@ var sessionSpecs = []Spec{
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "7.2.0", Complexity: "O(1)",
 				Summary: "Commands of the connection leave the access times of keys alone.",
+				Syntax:  "enabled:(ON|OFF)",
 			},
 			{
 				Name: "setinfo", Arity: 4,
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "connection", Since: "7.2.0", Complexity: "O(1)",
 				Summary: "Names the client library and its version.",
+				Syntax:  "attr:(LIB-NAME libname|LIB-VER libver)",
 			},
 		},
 	},
@@ -177,6 +196,7 @@ var sessionSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: -1, Step: 1, Limit: 0}},
 		Group:    "transactions", Since: "2.2.0", Complexity: "O(1)",
 		Summary: "Makes EXEC depend on keys that stay as they are.",
+		Syntax:  "key...",
 	},
 	{
 		Name: "unwatch", Arity: 1,
@@ -195,6 +215,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagNoscript | FlagLoading | FlagStale, ACL: CatSlow,
 				Group: "server", Since: "6.0.0", Complexity: "O(1)",
 				Summary: "Lists the categories of commands, or the commands of one.",
+				Syntax:  "[categoryname]",
 			},
 			{
 				Name: "help", Arity: 2,
@@ -233,6 +254,8 @@ var sessionSpecs = []Spec{
 		Flags: FlagAdmin | FlagNoscript | FlagNoAsyncLoading, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Takes a checkpoint in the background.",
+		Syntax:  "[SCHEDULE@3.2.2]",
+		History: []string{"3.2.2 SCHEDULE."},
 	},
 	{
 		Name: "command", Arity: -1,
@@ -252,6 +275,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "server", Since: "7.0.0", Complexity: "O(N)",
 				Summary: "Returns the documentation of commands.",
+				Syntax:  "[command-name...]",
 				Tips:    []string{"nondeterministic_output_order"},
 			},
 			{
@@ -277,6 +301,8 @@ var sessionSpecs = []Spec{
 				Flags: FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "server", Since: "2.8.13", Complexity: "O(N)",
 				Summary: "Describes some or all commands.",
+				Syntax:  "[command-name...]",
+				History: []string{"7.0.0 Without names it describes all commands."},
 				Tips:    []string{"nondeterministic_output_order"},
 			},
 			{
@@ -284,6 +310,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagLoading | FlagStale, ACL: CatSlow | CatConnection,
 				Group: "server", Since: "7.0.0", Complexity: "O(N)",
 				Summary: "Lists the names of commands.",
+				Syntax:  "[FILTERBY filterby:(MODULE module-name|ACLCAT category|PATTERN pattern:pattern)]",
 				Tips:    []string{"nondeterministic_output_order"},
 			},
 		},
@@ -299,6 +326,8 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "2.0.0", Complexity: "O(N)",
 				Summary: "Returns directives and their values.",
+				Syntax:  "parameter:{parameter}...",
+				History: []string{"7.0.0 Takes more than one pattern."},
 			},
 			{
 				Name: "help", Arity: 2,
@@ -323,6 +352,8 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "2.0.0", Complexity: "O(N)",
 				Summary: "Changes directives of the running server.",
+				Syntax:  "parameter_value:{parameter value}...",
+				History: []string{"7.0.0 Takes more than one directive."},
 				Tips:    []string{"request_policy:all_nodes", "response_policy:all_succeeded"},
 			},
 		},
@@ -331,6 +362,7 @@ var sessionSpecs = []Spec{
 		Name: "debug", Arity: -2,
 		Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "1.0.0", Complexity: "Depends on the subcommand",
+		SysCmd:  true,
 		Summary: "Commands for tests and for looking inside.",
 	},
 	{
@@ -338,6 +370,8 @@ var sessionSpecs = []Spec{
 		Flags: FlagLoading | FlagStale, ACL: CatSlow | CatDangerous,
 		Group: "server", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Tells about the server in many figures.",
+		Syntax:  "[section...]",
+		History: []string{"7.0.0 Takes more than one section."},
 		Tips:    []string{"nondeterministic_output", "request_policy:all_shards", "response_policy:special"},
 	},
 	{
@@ -365,6 +399,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "2.8.13", Complexity: "O(1)",
 				Summary: "Draws the latency of an event over time.",
+				Syntax:  "event",
 				Tips:    []string{"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"},
 			},
 			{
@@ -378,6 +413,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "7.0.0", Complexity: "O(N)",
 				Summary: "Returns how the times of commands are distributed.",
+				Syntax:  "[command...]",
 				Tips:    []string{"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"},
 			},
 			{
@@ -385,6 +421,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "2.8.13", Complexity: "O(1)",
 				Summary: "Returns the latency of an event over time.",
+				Syntax:  "event",
 				Tips:    []string{"nondeterministic_output", "request_policy:all_nodes", "response_policy:special"},
 			},
 			{
@@ -399,6 +436,7 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "2.8.13", Complexity: "O(1)",
 				Summary: "Forgets latency events.",
+				Syntax:  "[event...]",
 				Tips:    []string{"request_policy:all_nodes", "response_policy:all_succeeded"},
 			},
 		},
@@ -408,6 +446,7 @@ var sessionSpecs = []Spec{
 		Flags: FlagReadonly | FlagFast, ACL: CatRead | CatFast,
 		Group: "server", Since: "5.0.0", Complexity: "",
 		Summary: "Draws something and tells the version.",
+		Syntax:  "[VERSION version:int]",
 	},
 	{
 		Name: "memory", Arity: -2,
@@ -456,6 +495,7 @@ var sessionSpecs = []Spec{
 				KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 2, LastKey: 0, Step: 1, Limit: 0}},
 				Group:    "server", Since: "4.0.0", Complexity: "O(N)",
 				Summary: "Estimates the memory of a key.",
+				Syntax:  "key [SAMPLES count:int]",
 				Handler: memoryUsage,
 			},
 		},
@@ -471,23 +511,26 @@ var sessionSpecs = []Spec{
 		Flags: FlagAdmin | FlagNoscript | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "6.2.0", Complexity: "O(1)",
 		Summary: "Hands the role of the primary to a replica.",
+		Syntax:  "[TO target:{host port:int [FORCE]}] [ABORT] [TIMEOUT milliseconds:int]",
 	},
 	{
 		Name: "psync", Arity: -3,
 		Flags: FlagAdmin | FlagNoscript | FlagNoAsyncLoading | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
-		Group: "server", Since: "2.8.0", Complexity: "O(1)",
+		Group: "server", Since: "2.8.0", Complexity: "",
 		Summary: "Makes the connection a replica's: the stream from an offset on, or a snapshot first.",
+		Syntax:  "replicationid offset:int",
 	},
 	{
 		Name: "replconf", Arity: -1,
 		Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale | FlagAllowBusy, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "3.0.0", Complexity: "O(1)",
+		SysCmd:  true,
 		Summary: "Says what the connection is as a replica.",
 	},
 	{
 		Name: "sync", Arity: 1,
 		Flags: FlagAdmin | FlagNoscript | FlagNoAsyncLoading | FlagNoMulti, ACL: CatAdmin | CatSlow | CatDangerous,
-		Group: "server", Since: "1.0.0", Complexity: "O(1)",
+		Group: "server", Since: "1.0.0", Complexity: "",
 		Summary: "The older form of PSYNC: always a snapshot first.",
 	},
 	{
@@ -495,6 +538,7 @@ var sessionSpecs = []Spec{
 		Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoAsyncLoading, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "5.0.0", Complexity: "O(1)",
 		Summary: "Makes the server follow another, or none.",
+		Syntax:  "args:(host-port:{host port:int}|no-one:{no=NO ONE})",
 	},
 	{
 		Name: "role", Arity: 1,
@@ -513,12 +557,16 @@ var sessionSpecs = []Spec{
 		Flags: FlagAdmin | FlagNoscript | FlagLoading | FlagStale | FlagNoMulti | FlagAllowBusy, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "1.0.0", Complexity: "O(N)",
 		Summary: "Takes a checkpoint and ends the server.",
+		Syntax:  "[nosave_save:(NOSAVE|SAVE)] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]",
+		History: []string{"7.0.0 NOW, FORCE and ABORT."},
 	},
 	{
 		Name: "slaveof", Arity: 3,
 		Flags: FlagAdmin | FlagNoscript | FlagStale | FlagNoAsyncLoading, ACL: CatAdmin | CatSlow | CatDangerous,
 		Group: "server", Since: "1.0.0", Complexity: "O(1)",
-		Summary: "The older name of REPLICAOF.",
+		Summary:    "The older name of REPLICAOF.",
+		Syntax:     "args:(host-port:{host port:int}|no-one:{no=NO ONE})",
+		Deprecated: "5.0.0 REPLICAOF",
 	},
 	{
 		Name: "slowlog", Arity: -2,
@@ -531,6 +579,8 @@ var sessionSpecs = []Spec{
 				Flags: FlagAdmin | FlagLoading | FlagStale, ACL: CatAdmin | CatSlow | CatDangerous,
 				Group: "server", Since: "2.2.12", Complexity: "O(N)",
 				Summary: "Returns the newest slow commands.",
+				Syntax:  "[count:int]",
+				History: []string{"4.0.0 The reply names the client by address and name."},
 				Tips:    []string{"request_policy:all_nodes", "nondeterministic_output"},
 			},
 			{
@@ -560,6 +610,7 @@ var sessionSpecs = []Spec{
 		Flags: FlagNoscript, ACL: CatSlow | CatConnection,
 		Group: "generic", Since: "3.0.0", Complexity: "O(1)",
 		Summary: "Waits until replicas have the writes of this connection.",
+		Syntax:  "numreplicas:int timeout:int",
 		Tips:    []string{"request_policy:all_shards", "response_policy:agg_min"},
 	},
 	{
@@ -567,6 +618,7 @@ var sessionSpecs = []Spec{
 		Flags: FlagNoscript, ACL: CatSlow | CatConnection,
 		Group: "generic", Since: "7.2.0", Complexity: "O(1)",
 		Summary: "Waits until this server and replicas have the connection's writes on disk.",
+		Syntax:  "numlocal:int numreplicas:int timeout:int",
 		Tips:    []string{"request_policy:all_shards", "response_policy:agg_min"},
 	},
 }

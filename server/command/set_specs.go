@@ -9,6 +9,8 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members",
 		Summary: "Adds members to a set.",
+		Syntax:  "key member...",
+		History: []string{"2.4.0 Takes more than one member."},
 		Handler: cmdSAdd,
 	},
 	{
@@ -17,6 +19,8 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members",
 		Summary: "Removes members from a set.",
+		Syntax:  "key member...",
+		History: []string{"2.4.0 Takes more than one member."},
 		Handler: cmdSRem,
 	},
 	{
@@ -28,6 +32,7 @@ var setSpecs = []Spec{
 		},
 		Group: "set", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Moves a member from one set to another.",
+		Syntax:  "source:key destination:key#1 member",
 		Handler: cmdSMove,
 	},
 	{
@@ -36,6 +41,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Tells whether a set has a member.",
+		Syntax:  "key member",
 		Handler: cmdSIsMember,
 	},
 	{
@@ -44,6 +50,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "6.2.0", Complexity: "O(n), n members",
 		Summary: "Tells for several members whether a set has them.",
+		Syntax:  "key member...",
 		Handler: cmdSMIsMember,
 	},
 	{
@@ -52,6 +59,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Returns the number of members.",
+		Syntax:  "key",
 		Handler: cmdSCard,
 	},
 	{
@@ -61,6 +69,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members in the set",
 		Summary: "Returns all members.",
+		Syntax:  "key",
 		Handler: cmdSMembers,
 	},
 	{
@@ -70,6 +79,8 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members removed",
 		Summary: "Removes members chosen at random and returns them.",
+		Syntax:  "key [count:int@3.2.0]",
+		History: []string{"3.2.0 A count."},
 		Handler: cmdSPop,
 	},
 	{
@@ -79,6 +90,8 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members returned",
 		Summary: "Returns members chosen at random.",
+		Syntax:  "key [count:int@2.6.0]",
+		History: []string{"2.6.0 A count."},
 		Handler: cmdSRandMember,
 	},
 	{
@@ -88,6 +101,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: -1, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n*m), n members in the smallest of m sets",
 		Summary: "Returns what all sets have in common.",
+		Syntax:  "key...",
 		Handler: cmdSInter,
 	},
 	{
@@ -99,6 +113,7 @@ var setSpecs = []Spec{
 		},
 		Group: "set", Since: "1.0.0", Complexity: "O(n*m), n members in the smallest of m sets",
 		Summary: "Stores what all sets have in common.",
+		Syntax:  "destination:key key#1...",
 		Handler: cmdSInterStore,
 	},
 	{
@@ -108,6 +123,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "set", Since: "7.0.0", Complexity: "O(n*m), n members in the smallest of m sets",
 		Summary: "Counts what all sets have in common.",
+		Syntax:  "numkeys:int key... [LIMIT limit:int]",
 		Handler: cmdSInterCard,
 	},
 	{
@@ -117,6 +133,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: -1, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members in all sets",
 		Summary: "Returns the members of all sets.",
+		Syntax:  "key...",
 		Handler: cmdSUnion,
 	},
 	{
@@ -128,6 +145,7 @@ var setSpecs = []Spec{
 		},
 		Group: "set", Since: "1.0.0", Complexity: "O(n), n members in all sets",
 		Summary: "Stores the members of all sets.",
+		Syntax:  "destination:key key#1...",
 		Handler: cmdSUnionStore,
 	},
 	{
@@ -137,6 +155,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: -1, Step: 1}},
 		Group:    "set", Since: "1.0.0", Complexity: "O(n), n members in all sets",
 		Summary: "Returns the members of the first set that no other has.",
+		Syntax:  "key...",
 		Handler: cmdSDiff,
 	},
 	{
@@ -148,6 +167,7 @@ var setSpecs = []Spec{
 		},
 		Group: "set", Since: "1.0.0", Complexity: "O(n), n members in all sets",
 		Summary: "Stores the members of the first set that no other has.",
+		Syntax:  "destination:key key#1...",
 		Handler: cmdSDiffStore,
 	},
 	{
@@ -157,6 +177,7 @@ var setSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "set", Since: "2.8.0", Complexity: "O(1) a call, O(n) for a whole scan",
 		Summary: "Walks the members of a set step by step.",
+		Syntax:  "key cursor:int [MATCH pattern:pattern] [COUNT count:int]",
 		Handler: cmdSScan,
 	},
 }

@@ -135,6 +135,10 @@ type Spec struct {
 	Complexity string
 	Summary    string
 	Tips       []string
+	Syntax     string   // the arguments, in the notation of syntax.go
+	History    []string // what came later: a version, a space, what it brought
+	Deprecated string   // a version, a space, what to use instead; "" = not deprecated
+	SysCmd     bool     // for the system's use, not for clients
 
 	// Handler executes the command. nil: the session layer has a handler of this name.
 	Handler func(*Ctx)
@@ -144,6 +148,8 @@ type Spec struct {
 
 	// FullName is "container|sub" for a subcommand, else Name. Set by NewTable.
 	FullName string
+	// SyntaxArgs is Syntax, parsed. Set by NewTable.
+	SyntaxArgs []Arg
 	// ID numbers the rows of a table densely, subcommands included. Set by NewTable.
 	ID int
 }

@@ -9,6 +9,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Returns the value of a key.",
+		Syntax:  "key",
 		Handler: cmdGet,
 	},
 	{
@@ -17,6 +18,8 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Notes: "RW and ACCESS due to the optional `GET` argument", Flags: []string{"RW", "access", "update", "variable_flags"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Sets a key to a string, whatever it held.",
+		Syntax:  "key value [condition:(NX|XX)@2.6.12] [GET@6.2.0] [expiration:(EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:time@6.2.0|PXAT unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
+		History: []string{"2.6.12 EX, PX, NX and XX.", "6.0.0 KEEPTTL.", "6.2.0 GET, EXAT and PXAT.", "7.0.0 NX goes with GET."},
 		Handler: cmdSet,
 	},
 	{
@@ -25,6 +28,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"OW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Sets a key unless it exists.",
+		Syntax:  "key value",
 		Handler: cmdSetNX,
 	},
 	{
@@ -33,6 +37,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"OW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Sets a key and its time to live in seconds.",
+		Syntax:  "key seconds:int value",
 		Handler: cmdSetEX,
 	},
 	{
@@ -41,6 +46,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"OW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.6.0", Complexity: "O(1)",
 		Summary: "Sets a key and its time to live in milliseconds.",
+		Syntax:  "key milliseconds:int value",
 		Handler: cmdPSetEX,
 	},
 	{
@@ -49,6 +55,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Notes: "RW and UPDATE because it changes the TTL", Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "6.2.0", Complexity: "O(1)",
 		Summary: "Returns the value of a key and changes its expiry.",
+		Syntax:  "key [expiration:(EX seconds:int|PX milliseconds:int|EXAT unix-time-seconds:time|PXAT unix-time-milliseconds:time|PERSIST)]",
 		Handler: cmdGetEX,
 	},
 	{
@@ -57,6 +64,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "6.2.0", Complexity: "O(1)",
 		Summary: "Returns the value of a key and deletes it.",
+		Syntax:  "key",
 		Handler: cmdGetDel,
 	},
 	{
@@ -64,8 +72,10 @@ var stringSpecs = []Spec{
 		Flags: FlagWrite | FlagDenyoom | FlagFast, ACL: CatWrite | CatString | CatFast,
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
-		Summary: "Sets a key and returns what it held; superseded by SET with GET.",
-		Handler: cmdGetSet,
+		Summary:    "Sets a key and returns what it held; superseded by SET with GET.",
+		Syntax:     "key value",
+		Deprecated: "6.2.0 SET with GET",
+		Handler:    cmdGetSet,
 	},
 	{
 		Name: "mget", Arity: -2, FirstKey: 1, LastKey: -1, Step: 1,
@@ -73,6 +83,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: -1, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(N)",
 		Summary: "Returns the values of keys.",
+		Syntax:  "key...",
 		Tips:    []string{"request_policy:multi_shard"},
 		Handler: cmdMGet,
 	},
@@ -82,6 +93,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"OW", "update"}, BeginIndex: 1, LastKey: -1, Step: 2}},
 		Group:    "string", Since: "1.0.1", Complexity: "O(N)",
 		Summary: "Sets keys.",
+		Syntax:  "key_value:{key value}...",
 		Tips:    []string{"request_policy:multi_shard", "response_policy:all_succeeded"},
 		Handler: cmdMSet,
 	},
@@ -91,6 +103,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"OW", "insert"}, BeginIndex: 1, LastKey: -1, Step: 2}},
 		Group:    "string", Since: "1.0.1", Complexity: "O(N)",
 		Summary: "Sets keys if none of them exists.",
+		Syntax:  "key_value:{key value}...",
 		Tips:    []string{"request_policy:multi_shard", "response_policy:agg_min"},
 		Handler: cmdMSetNX,
 	},
@@ -100,6 +113,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "insert"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.0.0", Complexity: "O(1).",
 		Summary: "Appends to a string.",
+		Syntax:  "key value",
 		Handler: cmdAppend,
 	},
 	{
@@ -108,6 +122,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.2.0", Complexity: "O(1)",
 		Summary: "Returns the length of a string.",
+		Syntax:  "key",
 		Handler: cmdStrlen,
 	},
 	{
@@ -116,6 +131,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.2.0", Complexity: "O(1),",
 		Summary: "Overwrites part of a string.",
+		Syntax:  "key offset:int value",
 		Handler: cmdSetRange,
 	},
 	{
@@ -124,6 +140,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.4.0", Complexity: "O(N)",
 		Summary: "Returns part of a string.",
+		Syntax:  "key start:int end:int",
 		Handler: cmdGetRange,
 	},
 	{
@@ -131,8 +148,10 @@ var stringSpecs = []Spec{
 		Flags: FlagReadonly, ACL: CatRead | CatString | CatSlow,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(N)",
-		Summary: "Returns part of a string; superseded by GETRANGE.",
-		Handler: cmdGetRange,
+		Summary:    "Returns part of a string; superseded by GETRANGE.",
+		Syntax:     "key start:int end:int",
+		Deprecated: "2.0.0 GETRANGE",
+		Handler:    cmdGetRange,
 	},
 	{
 		Name: "incr", Arity: 2, FirstKey: 1, LastKey: 1, Step: 1,
@@ -140,6 +159,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Adds one to an integer.",
+		Syntax:  "key",
 		Handler: cmdIncr,
 	},
 	{
@@ -148,6 +168,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Subtracts one from an integer.",
+		Syntax:  "key",
 		Handler: cmdDecr,
 	},
 	{
@@ -156,6 +177,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Adds to an integer.",
+		Syntax:  "key increment:int",
 		Handler: cmdIncrBy,
 	},
 	{
@@ -164,6 +186,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Subtracts from an integer.",
+		Syntax:  "key decrement:int",
 		Handler: cmdDecrBy,
 	},
 	{
@@ -172,6 +195,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "string", Since: "2.6.0", Complexity: "O(1)",
 		Summary: "Adds to a floating point number.",
+		Syntax:  "key increment:double",
 		Handler: cmdIncrByFloat,
 	},
 	{
@@ -180,6 +204,7 @@ var stringSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 1, Step: 1}},
 		Group:    "string", Since: "7.0.0", Complexity: "O(N*M)",
 		Summary: "Finds the longest common subsequence of two strings.",
+		Syntax:  "key1:key key2:key [LEN] [IDX] [MINMATCHLEN len:int] [WITHMATCHLEN]",
 		Handler: cmdLCS,
 	},
 }

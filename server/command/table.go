@@ -16,6 +16,7 @@ func NewTable() *Table {
 			*s = family[i]
 			s.Subcommands = append([]Spec(nil), s.Subcommands...)
 			s.FullName = s.Name
+			s.SyntaxArgs = mustSyntax(s.FullName, s.Syntax)
 			s.ID = t.count
 			t.count++
 			if _, dup := t.byName[s.Name]; dup {
@@ -24,6 +25,7 @@ func NewTable() *Table {
 			for j := range s.Subcommands {
 				sub := &s.Subcommands[j]
 				sub.FullName = s.Name + "|" + sub.Name
+				sub.SyntaxArgs = mustSyntax(sub.FullName, sub.Syntax)
 				sub.ID = t.count
 				t.count++
 			}

@@ -9,6 +9,8 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n) for each member",
 		Summary: "Adds members with scores, or changes their scores.",
+		Syntax:  "key [condition:(NX|XX)@3.0.2] [comparison:(GT|LT)@6.2.0] [change=CH@3.0.2] [increment=INCR@3.0.2] score_member:{score:double member}...",
+		History: []string{"2.4.0 Takes more than one member.", "3.0.2 XX, NX, CH and INCR.", "6.2.0 GT and LT."},
 		Handler: cmdZAdd,
 	},
 	{
@@ -17,6 +19,8 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n) for each member",
 		Summary: "Removes members.",
+		Syntax:  "key member...",
+		History: []string{"2.4.0 Takes more than one member."},
 		Handler: cmdZRem,
 	},
 	{
@@ -25,6 +29,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(1)",
 		Summary: "Returns the score of a member.",
+		Syntax:  "key member",
 		Handler: cmdZScore,
 	},
 	{
@@ -33,6 +38,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "6.2.0", Complexity: "O(n), n members",
 		Summary: "Returns the scores of several members.",
+		Syntax:  "key member...",
 		Handler: cmdZMScore,
 	},
 	{
@@ -41,6 +47,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "update"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n)",
 		Summary: "Adds to the score of a member.",
+		Syntax:  "key increment:int member",
 		Handler: cmdZIncrBy,
 	},
 	{
@@ -49,6 +56,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(1)",
 		Summary: "Returns the number of members.",
+		Syntax:  "key",
 		Handler: cmdZCard,
 	},
 	{
@@ -57,6 +65,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.0.0", Complexity: "O(log n)",
 		Summary: "Counts the members within a range of scores.",
+		Syntax:  "key min:double max:double",
 		Handler: cmdZCount,
 	},
 	{
@@ -65,6 +74,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.8.9", Complexity: "O(log n)",
 		Summary: "Counts the members within a range of names.",
+		Syntax:  "key min max",
 		Handler: cmdZLexCount,
 	},
 	{
@@ -73,6 +83,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.0.0", Complexity: "O(log n)",
 		Summary: "Returns the place of a member, from the lowest score.",
+		Syntax:  "key member [WITHSCORE@7.2.0]",
 		Handler: cmdZRank,
 	},
 	{
@@ -81,6 +92,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.0.0", Complexity: "O(log n)",
 		Summary: "Returns the place of a member, from the highest score.",
+		Syntax:  "key member [WITHSCORE@7.2.0]",
 		Handler: cmdZRevRank,
 	},
 	{
@@ -89,6 +101,8 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n + m), m members returned",
 		Summary: "Returns a range of members.",
+		Syntax:  "key start stop [sortby:(BYSCORE|BYLEX)@6.2.0] [REV@6.2.0] [LIMIT offset_count:{offset:int count:int}@6.2.0] [WITHSCORES]",
+		History: []string{"6.2.0 REV, BYSCORE, BYLEX and LIMIT."},
 		Handler: cmdZRange,
 	},
 	{
@@ -96,40 +110,52 @@ var zsetSpecs = []Spec{
 		Flags: FlagReadonly, ACL: CatRead | CatSortedSet | CatSlow,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(log n + m), m members returned",
-		Summary: "Returns a range of members by place, highest score first.",
-		Handler: cmdZRevRange,
+		Summary:    "Returns a range of members by place, highest score first.",
+		Syntax:     "key start:int stop:int [WITHSCORES]",
+		Deprecated: "6.2.0 ZRANGE with REV",
+		Handler:    cmdZRevRange,
 	},
 	{
 		Name: "zrangebyscore", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
 		Flags: FlagReadonly, ACL: CatRead | CatSortedSet | CatSlow,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.0.5", Complexity: "O(log n + m), m members returned",
-		Summary: "Returns the members within a range of scores.",
-		Handler: cmdZRangeByScore,
+		Summary:    "Returns the members within a range of scores.",
+		Syntax:     "key min:double max:double [WITHSCORES@2.0.0] [LIMIT offset_count:{offset:int count:int}]",
+		History:    []string{"2.0.0 WITHSCORES."},
+		Deprecated: "6.2.0 ZRANGE with BYSCORE",
+		Handler:    cmdZRangeByScore,
 	},
 	{
 		Name: "zrevrangebyscore", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
 		Flags: FlagReadonly, ACL: CatRead | CatSortedSet | CatSlow,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.2.0", Complexity: "O(log n + m), m members returned",
-		Summary: "Returns the members within a range of scores, highest first.",
-		Handler: cmdZRevRangeByScore,
+		Summary:    "Returns the members within a range of scores, highest first.",
+		Syntax:     "key max:double min:double [WITHSCORES] [LIMIT offset_count:{offset:int count:int}]",
+		History:    []string{"2.1.6 Bounds may be exclusive."},
+		Deprecated: "6.2.0 ZRANGE with REV and BYSCORE",
+		Handler:    cmdZRevRangeByScore,
 	},
 	{
 		Name: "zrangebylex", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
 		Flags: FlagReadonly, ACL: CatRead | CatSortedSet | CatSlow,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.8.9", Complexity: "O(log n + m), m members returned",
-		Summary: "Returns the members within a range of names.",
-		Handler: cmdZRangeByLex,
+		Summary:    "Returns the members within a range of names.",
+		Syntax:     "key min max [LIMIT offset_count:{offset:int count:int}]",
+		Deprecated: "6.2.0 ZRANGE with BYLEX",
+		Handler:    cmdZRangeByLex,
 	},
 	{
 		Name: "zrevrangebylex", Arity: -4, FirstKey: 1, LastKey: 1, Step: 1,
 		Flags: FlagReadonly, ACL: CatRead | CatSortedSet | CatSlow,
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.8.9", Complexity: "O(log n + m), m members returned",
-		Summary: "Returns the members within a range of names, last first.",
-		Handler: cmdZRevRangeByLex,
+		Summary:    "Returns the members within a range of names, last first.",
+		Syntax:     "key max min [LIMIT offset_count:{offset:int count:int}]",
+		Deprecated: "6.2.0 ZRANGE with REV and BYLEX",
+		Handler:    cmdZRevRangeByLex,
 	},
 	{
 		Name: "zrangestore", Arity: -5, FirstKey: 1, LastKey: 2, Step: 1,
@@ -140,6 +166,7 @@ var zsetSpecs = []Spec{
 		},
 		Group: "sorted-set", Since: "6.2.0", Complexity: "O(log n + m), m members stored",
 		Summary: "Stores a range of members.",
+		Syntax:  "dst:key src:key#1 min max [sortby:(BYSCORE|BYLEX)] [REV] [LIMIT offset_count:{offset:int count:int}]",
 		Handler: cmdZRangeStore,
 	},
 	{
@@ -148,6 +175,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.0.0", Complexity: "O(m log n), m members removed",
 		Summary: "Removes the members within a range of places.",
+		Syntax:  "key start:int stop:int",
 		Handler: cmdZRemRangeByRank,
 	},
 	{
@@ -156,6 +184,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "1.2.0", Complexity: "O(m log n), m members removed",
 		Summary: "Removes the members within a range of scores.",
+		Syntax:  "key min:double max:double",
 		Handler: cmdZRemRangeByScore,
 	},
 	{
@@ -164,6 +193,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.8.9", Complexity: "O(m log n), m members removed",
 		Summary: "Removes the members within a range of names.",
+		Syntax:  "key min max",
 		Handler: cmdZRemRangeByLex,
 	},
 	{
@@ -172,6 +202,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "5.0.0", Complexity: "O(m log n), m members removed",
 		Summary: "Removes the members with the lowest scores and returns them.",
+		Syntax:  "key [count:int]",
 		Handler: cmdZPopMin,
 	},
 	{
@@ -180,6 +211,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "5.0.0", Complexity: "O(m log n), m members removed",
 		Summary: "Removes the members with the highest scores and returns them.",
+		Syntax:  "key [count:int]",
 		Handler: cmdZPopMax,
 	},
 	{
@@ -189,6 +221,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "sorted-set", Since: "7.0.0", Complexity: "O(k + m log n), k keys and m members",
 		Summary: "Removes members from the first sorted set that has any, and returns them.",
+		Syntax:  "numkeys:int key... where:(MIN|MAX) [COUNT count:int]",
 		Handler: cmdZMPop,
 	},
 	{
@@ -197,6 +230,8 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: -2, Step: 1}},
 		Group:    "sorted-set", Since: "5.0.0", Complexity: "O(log n)",
 		Summary: "Removes the member with the lowest score, waiting for one.",
+		Syntax:  "key... timeout:double",
+		History: []string{"6.0.0 The timeout may have a fraction."},
 		Handler: cmdBZPopMin,
 	},
 	{
@@ -205,6 +240,8 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 1, LastKey: -2, Step: 1}},
 		Group:    "sorted-set", Since: "5.0.0", Complexity: "O(log n)",
 		Summary: "Removes the member with the highest score, waiting for one.",
+		Syntax:  "key... timeout:double",
+		History: []string{"6.0.0 The timeout may have a fraction."},
 		Handler: cmdBZPopMax,
 	},
 	{
@@ -214,6 +251,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RW", "access", "delete"}, BeginIndex: 2, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "sorted-set", Since: "7.0.0", Complexity: "O(k + m log n), k keys and m members",
 		Summary: "Removes members from the first sorted set that has any, waiting for them.",
+		Syntax:  "timeout:double numkeys:int key... where:(MIN|MAX) [COUNT count:int]",
 		Handler: cmdBZMPop,
 	},
 	{
@@ -223,6 +261,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "sorted-set", Since: "6.2.0", Complexity: "O(n log n), n members in all sets",
 		Summary: "Returns the members of all sets with combined scores.",
+		Syntax:  "numkeys:int key... [WEIGHTS weight:int...] [AGGREGATE aggregate:(SUM|MIN|MAX)] [WITHSCORES]",
 		Handler: cmdZUnion,
 	},
 	{
@@ -232,6 +271,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "sorted-set", Since: "6.2.0", Complexity: "O(n*k + m log m), n members in the smallest of k sets, m returned",
 		Summary: "Returns what all sets have in common with combined scores.",
+		Syntax:  "numkeys:int key... [WEIGHTS weight:int...] [AGGREGATE aggregate:(SUM|MIN|MAX)] [WITHSCORES]",
 		Handler: cmdZInter,
 	},
 	{
@@ -241,6 +281,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "sorted-set", Since: "6.2.0", Complexity: "O(n + m log m), n members in all sets, m returned",
 		Summary: "Returns the members of the first set that no other has.",
+		Syntax:  "numkeys:int key... [WITHSCORES]",
 		Handler: cmdZDiff,
 	},
 	{
@@ -253,6 +294,7 @@ var zsetSpecs = []Spec{
 		},
 		Group: "sorted-set", Since: "2.0.0", Complexity: "O(n log n), n members in all sets",
 		Summary: "Stores the members of all sets with combined scores.",
+		Syntax:  "destination:key numkeys:int key#1... [WEIGHTS weight:int...] [AGGREGATE aggregate:(SUM|MIN|MAX)]",
 		Handler: cmdZUnionStore,
 	},
 	{
@@ -265,6 +307,7 @@ var zsetSpecs = []Spec{
 		},
 		Group: "sorted-set", Since: "2.0.0", Complexity: "O(n*k + m log m), n members in the smallest of k sets, m stored",
 		Summary: "Stores what all sets have in common with combined scores.",
+		Syntax:  "destination:key numkeys:int key#1... [WEIGHTS weight:int...] [AGGREGATE aggregate:(SUM|MIN|MAX)]",
 		Handler: cmdZInterStore,
 	},
 	{
@@ -277,6 +320,7 @@ var zsetSpecs = []Spec{
 		},
 		Group: "sorted-set", Since: "6.2.0", Complexity: "O(n + m log m), n members in all sets, m stored",
 		Summary: "Stores the members of the first set that no other has.",
+		Syntax:  "destination:key numkeys:int key#1...",
 		Handler: cmdZDiffStore,
 	},
 	{
@@ -286,6 +330,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, KeyNum: true, KeyNumIdx: 0, FirstKey: 1, Step: 1}},
 		Group:    "sorted-set", Since: "7.0.0", Complexity: "O(n*k), n members in the smallest of k sets",
 		Summary: "Counts what all sets have in common.",
+		Syntax:  "numkeys:int key... [LIMIT limit:int]",
 		Handler: cmdZInterCard,
 	},
 	{
@@ -295,6 +340,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "6.2.0", Complexity: "O(n), n members returned",
 		Summary: "Returns members chosen at random.",
+		Syntax:  "key [options:{count:int [WITHSCORES]}]",
 		Handler: cmdZRandMember,
 	},
 	{
@@ -304,6 +350,7 @@ var zsetSpecs = []Spec{
 		KeySpecs: []KeySpec{{Flags: []string{"RO", "access"}, BeginIndex: 1, LastKey: 0, Step: 1}},
 		Group:    "sorted-set", Since: "2.8.0", Complexity: "O(1) a call, O(n) for a whole scan",
 		Summary: "Walks the members of a sorted set step by step.",
+		Syntax:  "key cursor:int [MATCH pattern:pattern] [COUNT count:int]",
 		Handler: cmdZScan,
 	},
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/holdfast-db/holdfast/server/command"
 )
 
 // This file is the mechanism of the configuration: what a directive is, how its value is parsed, and who may change it.
@@ -29,6 +31,7 @@ const (
 	kindString                   // any text
 	kindTime                     // a duration: 90s, 15m, 36h, or plain seconds; shown in seconds
 	kindList                     // words, parsed by directive.parse
+	kindEvents                   // letters of command.Events
 )
 
 // directiveFlags say what may be done with a directive.
@@ -80,7 +83,7 @@ func (d *directive) has(f directiveFlags) bool { return d.flags&f != 0 }
 // setting is the present value of a directive.
 type setting struct {
 	text string // canonical, as CONFIG GET shows it
-	num  int64  // number for bool (0/1), int, memory, octal, time; index for enum; -percent for kindPercent
+	num  int64  // number for bool (0/1), int, memory, octal, time; index for enum; bits for events; -percent for kindPercent
 }
 
 // Config holds the value of every directive. It is safe for concurrent use.
@@ -201,6 +204,7 @@ var (
 	errNotPercent    = errors.New("argument must be a memory or percent value")
 	errOver100       = errors.New("percentage argument must be less or equal to 100")
 	errNotOctal      = errors.New("argument couldn't be parsed as an octal number")
+	errNotEvents     = errors.New("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
 	errNotTime       = errors.New("argument must be a duration such as 90s, 15m or 36h")
 )
 
@@ -270,6 +274,12 @@ func (d *directive) value(words []string, old string) (setting, error) {
 			return setting{}, errNotOctal
 		}
 		return setting{strconv.FormatInt(n, 8), n}, d.bounds(n, "%o")
+	case kindEvents:
+		ev, ok := command.ParseEvents(w)
+		if !ok {
+			return setting{}, errNotEvents
+		}
+		return setting{ev.String(), int64(ev)}, nil
 	case kindTime:
 		n, ok := parseSeconds(w)
 		if !ok {
@@ -517,7 +527,7 @@ type Reference struct {
 
 // ConfigReference lists the directives in the table's order, for the reference page.
 func ConfigReference() []Reference {
-	kinds := [...]string{"yes|no", "integer", "memory", "memory or percent", "octal", "", "text", "duration", "list"}
+	kinds := [...]string{"yes|no", "integer", "memory", "memory or percent", "octal", "", "text", "duration", "list", "letters"}
 	out := make([]Reference, len(directives))
 	for i := range directives {
 		d := &directives[i]

@@ -458,7 +458,7 @@ func (d *directive) render(v setting) []string {
 		if v.num >= 0 {
 			return []string{d.name + " " + formatMemory(v.num)}
 		}
-	case kindString:
+	case kindString, kindEvents:
 		return []string{d.name + " " + string(appendQuoted(nil, []byte(v.text)))}
 	}
 	return []string{d.name + " " + v.text}

@@ -213,39 +213,6 @@ func percentiles(text string) []float64 {
 	return out
 }
 
-// eventClasses are the classes of notify-keyspace-events, in the order in which Redis prints them.
-const eventClasses = "g$lshzxetdKEmn"
-
-// parseEvents parses notify-keyspace-events. 'A' stands for all classes of events but m and n.
-func parseEvents(words []string, _ string) (string, error) {
-	const all = "g$lshzxetd"
-	bad := errors.New("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
-	var set string
-	for _, ch := range words[0] {
-		if ch == 'A' {
-			set += all
-		} else if strings.ContainsRune(eventClasses, ch) {
-			set += string(ch)
-		} else {
-			return "", bad
-		}
-	}
-	hasAll := true
-	for _, ch := range all {
-		hasAll = hasAll && strings.ContainsRune(set, ch)
-	}
-	out := ""
-	if hasAll {
-		out = "A"
-	}
-	for _, ch := range eventClasses {
-		if strings.ContainsRune(set, ch) && !(hasAll && strings.ContainsRune(all, ch)) {
-			out += string(ch)
-		}
-	}
-	return out, nil
-}
-
 // parseHostname checks cluster-announce-hostname.
 func parseHostname(words []string, _ string) (string, error) {
 	for _, ch := range words[0] {

@@ -148,6 +148,8 @@ var directives = []directive{
 		help: "Keep a histogram of the times of each command."},
 	{name: "latency-tracking-info-percentiles", kind: kindList, def: "50 99 99.9", parse: parsePercentiles, lines: plainLine, flags: live, apply: (*Server).applyStats,
 		help: "Percentiles that INFO latencystats shows."},
+	{name: "notify-keyspace-events", kind: kindEvents, def: "", flags: live, apply: (*Server).applyEngine,
+		help: "What happens to keys that subscribers are told: K and E = to __keyspace@<db>__:<key>, __keyevent@<db>__:<event>; g = generic, $ l s h z = types, x = expired, e = evicted, n = new, m = missed, A = all but n and m; t and d are accepted."},
 	// Replication.
 	{name: "masterauth", kind: kindString, def: "", flags: secret, apply: (*Server).applyReplication,
 		help: "Password that this server, as a replica, gives its primary."},
@@ -328,8 +330,6 @@ var directives = []directive{
 		help: "Accepted for compatibility; it has no meaning here."},
 	{name: "no-appendfsync-on-rewrite", kind: kindBool, def: "no", flags: inert,
 		help: "There is no append-only file: the log is always on."},
-	{name: "notify-keyspace-events", kind: kindString, def: "", flags: inert, parse: parseEvents,
-		help: "Accepted for compatibility; it has no meaning here."},
 	{name: "oom-score-adj", kind: kindEnum, def: "no", flags: inert, enum: []string{"no", "yes", "relative", "absolute"},
 		help: "Accepted for compatibility; it has no meaning here."},
 	{name: "oom-score-adj-values", kind: kindList, def: "0 200 800", flags: inert, parse: parseOOMValues, lines: plainLine,

@@ -43,6 +43,16 @@ func TestLookupsCountedAsRedis(t *testing.T) {
 		getex none ex 10
 		copy a c
 		copy none c
+		sadd s1 a b
+		zadd z1 1 a
+		sinterstore sd s1 none
+		sunionstore sd s1 none
+		sdiffstore sd none s1
+		zunionstore zd 2 z1 none
+		zinterstore zd 2 z1 none
+		zdiffstore zd 2 none z1
+		zrangestore zd none 0 -1
+		zrangestore zd z1 0 -1
 		bitop and d a c none
 		bitcount a
 		bitpos none 1

@@ -192,7 +192,7 @@ func (s *session) cmdPublish(spec *command.Spec, args [][]byte) outcome {
 	return done
 }
 
-// relay hands a message of the primary's to the subscribers of this replica.
+// relay hands a message of the primary's, or an event of a key, to the subscribers of this server.
 func (s *Server) relay(m *engine.Message) {
 	s.hub.Publish(&pubsub.Message{Channel: m.Channel, Payload: m.Payload, After: int64(m.After)}, m.Shard)
 }

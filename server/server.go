@@ -141,7 +141,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			n.Each((*Conn).Close)
 		}
 	}
-	eo.OnPublish = s.relay
+	eo.OnMessage = s.relay
 	if o.Engine != nil {
 		o.Engine(&eo)
 	}
@@ -153,6 +153,9 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	s.handlers = bindHandlers(s.table, sessionHandlers())
 	s.stats = newCommandStats(s.table.Count())
 	s.tracker = newTracker(s)
+	eng.Lock()
+	eng.SetEvents(command.Events(s.cfg.Int("notify-keyspace-events")))
+	eng.Unlock()
 	fail := func(err error) (*Server, error) { return nil, errors.Join(err, eng.Close(ctx)) }
 	if s.names, err = newNameTable(s.table, s.cfg.Renames()); err != nil {
 		return fail(err)
@@ -319,6 +322,7 @@ func (s *Server) applyEngine() error {
 		s.eng.SetFsync(fsyncPolicies[s.cfg.Text("appendfsync")])
 		s.eng.SetCommandConfig(s.setCommandConfig)
 		s.eng.SetLimits(s.setLimits)
+		s.eng.SetEvents(command.Events(s.cfg.Int("notify-keyspace-events")))
 	})
 	return nil
 }

@@ -67,6 +67,7 @@ func cmdSetBit(c *Ctx) {
 			b |= mask
 		}
 		c.DB.SetRange(o, i, []byte{b})
+		c.Notify(EventString, "setbit", c.Args[1])
 		c.Changed()
 	}
 	if old&mask != 0 {
@@ -279,8 +280,8 @@ func cmdBitOp(c *Ctx) {
 	}
 	c.counting = false
 	if longest == 0 {
-		if c.Lookup(dst) != nil {
-			c.DB.Delete(dst)
+		if o := c.DB.Get(dst); o != nil {
+			c.deleteObject(o)
 			c.Effect(verbDel, dst)
 		}
 		c.W.Int(0)
@@ -315,6 +316,7 @@ func cmdBitOp(c *Ctx) {
 	}
 	c.Lookup(dst)
 	c.DB.SetRaw(c.DB.SetString(dst, out, false))
+	c.Notify(EventString, "set", dst)
 	c.Changed()
 	c.W.Int(int64(longest))
 }
@@ -458,6 +460,9 @@ func (c *Ctx) bitfield(readonly bool) {
 			c.Changed()
 		}
 		c.W.Int(answer)
+	}
+	if c.changed {
+		c.Notify(EventString, "setbit", c.Args[1])
 	}
 }
 

@@ -50,6 +50,9 @@ type Ctx struct {
 	effects effectList
 	block   BlockRequest
 	noBlock bool
+	// events are those that somebody may want to hear of, notes what of them has happened. See events.go.
+	events Events
+	notes  []Note
 	// counting: look-ups count as hits or misses. Reset sets it for commands that only read; a handler that reads before it
 	// writes (GETEX, the sources of BITOP) sets it around that.
 	counting bool
@@ -76,6 +79,7 @@ func (c *Ctx) Reset(spec *Spec, args [][]byte) {
 	c.Spec, c.Args, c.Raw = spec, args, nil
 	c.changed = false
 	c.effects.reset()
+	c.notes = c.notes[:0]
 	c.block = BlockRequest{}
 	c.counting = spec.Flags&FlagWrite == 0
 }
@@ -171,6 +175,15 @@ func (c *Ctx) Lookup(key []byte) *keyspace.Object {
 
 // LookupIn is Lookup in another database.
 func (c *Ctx) LookupIn(db *keyspace.DB, key []byte) *keyspace.Object {
+	o := c.lookupCounted(db, key)
+	if o == nil && c.counting {
+		c.NotifyIn(db, EventKeyMiss, "keymiss", key)
+	}
+	return o
+}
+
+// lookupCounted is LookupIn that tells nobody of a miss.
+func (c *Ctx) lookupCounted(db *keyspace.DB, key []byte) *keyspace.Object {
 	o := c.lookupIn(db, key)
 	if c.counting && !c.Replay {
 		if o != nil {
@@ -204,6 +217,7 @@ func (c *Ctx) expire(db *keyspace.DB, o *keyspace.Object) {
 	key := []byte(o.Key())
 	db.Delete(key)
 	db.CountExpired()
+	c.NotifyIn(db, EventExpired, "expired", key)
 	changed := c.changed
 	if db != c.DB {
 		c.selectEffect(db)
@@ -235,8 +249,16 @@ func (c *Ctx) DeleteIfEmpty(o *keyspace.Object) bool {
 	if o.Type() == keyspace.TypeString || o.Len() > 0 {
 		return false
 	}
-	c.DB.DeleteObject(o)
+	c.deleteObject(o)
 	return true
+}
+
+// deleteObject removes a key and tells of it.
+func (c *Ctx) deleteObject(o *keyspace.Object) {
+	c.DB.DeleteObject(o)
+	if c.events&EventGeneric != 0 {
+		c.note(c.DB, "del", []byte(o.Key()))
+	}
 }
 
 // Block parks the client until one of keys gets an element (the engine runs the handler again) or the time is up.

@@ -77,15 +77,15 @@ func cmdRestore(c *Ctx) {
 		c.W.Error(reply.BadDumpFormat)
 		return
 	}
-	existed := c.Lookup(key) != nil
+	old := c.DB.Get(key) // with REPLACE one that has expired is replaced, too
 	at := ttl
 	if ttl != 0 && !absolute {
 		at += c.Now
 	}
 	if at != 0 && at <= c.Now && !c.Replay && !c.ReplicaRole {
 		// What is restored has expired already.
-		if existed {
-			c.DB.Delete(key)
+		if old != nil {
+			c.deleteObject(old)
 			c.Effect(c.delVerb(), key)
 		}
 		c.W.OK()
@@ -103,6 +103,10 @@ func cmdRestore(c *Ctx) {
 	if idle >= 0 {
 		c.DB.SetIdle(o, idle)
 	}
+	if old != nil {
+		c.Notify(EventNew, "new", key) // Redis deletes it first
+	}
+	c.Notify(EventGeneric, "restore", key)
 	var buf [20]byte
 	c.Effect([]byte("RESTORE"), key, strconv.AppendInt(buf[:0], at, 10), c.Args[3], []byte("REPLACE"), []byte("ABSTTL"))
 	c.W.OK()

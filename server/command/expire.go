@@ -68,13 +68,14 @@ func (c *Ctx) expireAt(unit int64, absolute bool) {
 		return
 	}
 	if at <= c.Now && !c.Replay && !c.ReplicaRole {
-		c.DB.DeleteObject(o)
+		c.deleteObject(o)
 		c.Effect(c.delVerb(), key)
 		c.W.Int(1)
 		return
 	}
 	// 0 stands for "no expiry" in memory; a time at or before 1970 has passed under any clock.
 	c.DB.SetExpire(o, max(at, 1))
+	c.Notify(EventGeneric, "expire", key)
 	var buf [20]byte
 	c.Effect(verbPExpireAt, key, strconv.AppendInt(buf[:0], max(at, 1), 10))
 	c.W.Int(1)
@@ -111,6 +112,7 @@ func cmdPersist(c *Ctx) {
 		return
 	}
 	c.DB.SetExpire(o, 0)
+	c.Notify(EventGeneric, "persist", c.Args[1])
 	c.Changed()
 	c.W.Int(1)
 }

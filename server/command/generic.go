@@ -14,7 +14,7 @@ func (c *Ctx) del() {
 	n := int64(0)
 	for _, k := range c.Args[1:] {
 		if o := c.Lookup(k); o != nil {
-			c.DB.DeleteObject(o)
+			c.deleteObject(o)
 			n++
 		}
 	}
@@ -62,11 +62,17 @@ func (c *Ctx) rename(nx bool) {
 		}
 		return
 	}
-	if c.Lookup(to) != nil && nx {
+	existed := c.Lookup(to) != nil
+	if existed && nx {
 		c.W.Int(0)
 		return
 	}
 	c.DB.Rename(o, to)
+	if existed {
+		c.Notify(EventNew, "new", to) // Redis deletes it first
+	}
+	c.Notify(EventGeneric, "rename_from", from)
+	c.Notify(EventGeneric, "rename_to", to)
 	c.Changed()
 	if nx {
 		c.W.Int(1)
@@ -108,6 +114,8 @@ func cmdMove(c *Ctx) {
 		return
 	}
 	c.DB.MoveTo(o, to, c.Args[1])
+	c.Notify(EventGeneric, "move_from", c.Args[1])
+	c.NotifyIn(to, EventGeneric, "move_to", c.Args[1])
 	c.Changed()
 	c.W.Int(1)
 }
@@ -141,7 +149,8 @@ func cmdCopy(c *Ctx) {
 		c.W.Int(0)
 		return
 	}
-	if c.LookupIn(to, key) != nil && !replace {
+	existed := c.LookupIn(to, key) != nil
+	if existed && !replace {
 		c.W.Int(0)
 		return
 	}
@@ -150,6 +159,10 @@ func cmdCopy(c *Ctx) {
 	if at != 0 {
 		to.SetExpire(n, at)
 	}
+	if existed {
+		c.NotifyIn(to, EventNew, "new", key) // Redis deletes it first
+	}
+	c.NotifyIn(to, EventGeneric, "copy_to", key)
 	c.Changed()
 	c.W.Int(1)
 }
@@ -176,7 +189,7 @@ func cmdRandomKey(c *Ctx) {
 // --- OBJECT
 
 func (c *Ctx) lookupObject() *keyspace.Object {
-	o := c.Lookup(c.Args[2])
+	o := c.lookupCounted(c.DB, c.Args[2])
 	if o == nil {
 		c.W.Null()
 	}

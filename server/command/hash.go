@@ -56,6 +56,7 @@ func (c *Ctx) hset() (created int64, ok bool) {
 			created++
 		}
 	}
+	c.Notify(EventHash, "hset", c.Args[1])
 	c.Changed()
 	return created, true
 }
@@ -72,6 +73,7 @@ func cmdHSetNX(c *Ctx) {
 		}
 	}
 	c.writeHash(c.Args[1], o).Set(c.Args[2], c.Args[3])
+	c.Notify(EventHash, "hset", c.Args[1])
 	c.Changed()
 	c.W.Int(1)
 }
@@ -203,6 +205,7 @@ func cmdHDel(c *Ctx) {
 		}
 	}
 	if deleted > 0 {
+		c.Notify(EventHash, "hdel", c.Args[1])
 		c.DeleteIfEmpty(o)
 		c.Changed()
 	}
@@ -234,6 +237,7 @@ func cmdHIncrBy(c *Ctx) {
 	n += by
 	var buf [20]byte
 	c.writeHash(c.Args[1], o).Set(c.Args[2], strconv.AppendInt(buf[:0], n, 10))
+	c.Notify(EventHash, "hincrby", c.Args[1])
 	c.Changed()
 	c.W.Int(n)
 }
@@ -255,6 +259,7 @@ func cmdHIncrByFloat(c *Ctx) {
 		return
 	}
 	c.writeHash(c.Args[1], o).Set(c.Args[2], sum)
+	c.Notify(EventHash, "hincrbyfloat", c.Args[1])
 	c.Effect(verbHSet, c.Args[1], c.Args[2], sum)
 	c.W.Bulk(sum)
 }

@@ -37,6 +37,7 @@ func (c *Ctx) push(left, mustExist bool) {
 	for _, v := range c.Args[2:] {
 		pushTo(l, v, left)
 	}
+	c.Notify(EventList, pushEvent(left), c.Args[1])
 	c.Changed()
 	c.W.Int(int64(l.Len()))
 }
@@ -47,6 +48,21 @@ func pushTo(l *keyspace.List, v []byte, left bool) {
 	} else {
 		l.PushRight(v)
 	}
+}
+
+// pushEvent and popEvent name what is told of a push and of a pop.
+func pushEvent(left bool) string {
+	if left {
+		return "lpush"
+	}
+	return "rpush"
+}
+
+func popEvent(left bool) string {
+	if left {
+		return "lpop"
+	}
+	return "rpop"
 }
 
 func popFrom(l *keyspace.List, left bool) []byte {
@@ -82,18 +98,20 @@ func (c *Ctx) pop(left bool) {
 	case !counted:
 		c.DB.Touch(o)
 		c.W.Bulk(popFrom(l, left))
+		c.Notify(EventList, popEvent(left), c.Args[1])
 		c.DeleteIfEmpty(o)
 		c.Changed()
 	case count == 0:
 		c.W.Array(0)
 	default:
-		c.replyPopped(l, o, left, count)
+		c.replyPopped(c.Args[1], o, left, count)
 		c.Changed()
 	}
 }
 
-// replyPopped removes up to count > 0 elements and replies with them. It returns how many there were.
-func (c *Ctx) replyPopped(l *keyspace.List, o *keyspace.Object, left bool, count int64) int {
+// replyPopped removes up to count > 0 elements of the list at key and replies with them. It returns how many there were.
+func (c *Ctx) replyPopped(key []byte, o *keyspace.Object, left bool, count int64) int {
+	l := o.List()
 	n := int(min(count, int64(l.Len())))
 	c.W.Array(n)
 	at := 0
@@ -107,8 +125,9 @@ func (c *Ctx) replyPopped(l *keyspace.List, o *keyspace.Object, left bool, count
 			c.W.Bulk(v)
 		}
 	}
+	c.Notify(EventList, popEvent(left), key)
 	if n == l.Len() {
-		c.DB.DeleteObject(o)
+		c.deleteObject(o)
 	} else {
 		c.DB.Touch(o)
 		l.RemoveRange(at, n)
@@ -177,6 +196,7 @@ func cmdLSet(c *Ctx) {
 	}
 	c.DB.Touch(o)
 	l.SetAt(i, c.Args[3])
+	c.Notify(EventList, "lset", c.Args[1])
 	c.Changed()
 	c.W.OK()
 }
@@ -211,6 +231,7 @@ func cmdLInsert(c *Ctx) {
 	}
 	c.DB.Touch(o)
 	l.InsertAt(at, c.Args[4])
+	c.Notify(EventList, "linsert", c.Args[1])
 	c.Changed()
 	c.W.Int(int64(l.Len()))
 }
@@ -254,10 +275,11 @@ func cmdLTrim(c *Ctx) {
 		return
 	}
 	if l != nil {
+		c.Notify(EventList, "ltrim", c.Args[1]) // also where nothing is cut off
 		from, to := clampRange(start, stop, l.Len())
 		switch to - from + 1 {
 		case 0:
-			c.DB.DeleteObject(o)
+			c.deleteObject(o)
 			c.Changed()
 		case l.Len():
 		default:
@@ -284,6 +306,7 @@ func cmdLRem(c *Ctx) {
 		removed = c.removeEqual(l, o, c.Args[3], count)
 	}
 	if removed > 0 {
+		c.Notify(EventList, "lrem", c.Args[1])
 		c.DeleteIfEmpty(o)
 		c.Changed()
 	}

@@ -89,6 +89,8 @@ func (c *Ctx) move(src *keyspace.Object, fromLeft, toLeft bool) bool {
 		c.DB.Touch(dst)
 		pushTo(dst.List(), v, toLeft)
 	}
+	c.Notify(EventList, pushEvent(toLeft), c.Args[2])
+	c.Notify(EventList, popEvent(fromLeft), c.Args[1])
 	c.DeleteIfEmpty(src)
 	return true
 }
@@ -147,6 +149,7 @@ func (c *Ctx) blockingPop(left bool) {
 		c.W.Array(2)
 		c.W.Bulk(key)
 		c.W.Bulk(popFrom(l, left))
+		c.Notify(EventList, popEvent(left), key)
 		c.DeleteIfEmpty(o)
 		c.Effect(popVerb(left), key)
 		return
@@ -195,7 +198,7 @@ func (c *Ctx) popFirst(at int, blocking bool) {
 		if l != nil {
 			c.W.Array(2)
 			c.W.Bulk(key)
-			n := c.replyPopped(l, o, left, count)
+			n := c.replyPopped(key, o, left, count)
 			c.effectCounted(popVerb(left), key, n)
 			return
 		}

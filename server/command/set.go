@@ -41,6 +41,7 @@ func cmdSAdd(c *Ctx) {
 		added++
 	}
 	if added > 0 {
+		c.Notify(EventSet, "sadd", c.Args[1])
 		c.Changed()
 	}
 	c.W.Int(added)
@@ -65,6 +66,7 @@ func cmdSRem(c *Ctx) {
 		}
 	}
 	if removed > 0 {
+		c.Notify(EventSet, "srem", c.Args[1])
 		c.DeleteIfEmpty(o)
 		c.Changed()
 	}
@@ -89,6 +91,7 @@ func cmdSMove(c *Ctx) {
 	}
 	c.DB.Touch(src)
 	src.Set().Remove(m)
+	c.Notify(EventSet, "srem", c.Args[1])
 	c.DeleteIfEmpty(src)
 	if dst == nil {
 		dst = c.DB.Put(c.Args[2], keyspace.NewSet(c.KS.Limits()))
@@ -96,6 +99,7 @@ func cmdSMove(c *Ctx) {
 	if !dst.Set().Has(m) {
 		c.DB.Touch(dst)
 		dst.Set().Add(m)
+		c.Notify(EventSet, "sadd", c.Args[2])
 	}
 	c.Changed()
 	c.W.Int(1)
@@ -212,7 +216,8 @@ func cmdSPop(c *Ctx) {
 		c.W.Set(0)
 	case count >= int64(s.Len()):
 		c.replyMembers(s)
-		c.DB.DeleteObject(o)
+		c.Notify(EventSet, "spop", c.Args[1])
+		c.deleteObject(o)
 		verb := verbDel
 		if c.Conf.LazyfreeServerDel {
 			verb = verbUnlink
@@ -229,6 +234,7 @@ func cmdSPop(c *Ctx) {
 		for _, m := range popped {
 			s.Remove(m)
 		}
+		c.Notify(EventSet, "spop", c.Args[1])
 		for batch := range slices.Chunk(popped, spopBatch) {
 			c.Effect(append([][]byte{verbSRem, c.Args[1]}, batch...)...)
 		}
@@ -247,12 +253,15 @@ func (c *Ctx) popOne() {
 		c.Effect(verbSRem, c.Args[1], m)
 		c.DB.Touch(o)
 		s.Remove(m)
+		c.Notify(EventSet, "spop", c.Args[1])
 		c.DeleteIfEmpty(o)
 	}
 }
 
 // lookupSets returns the sets of keys, with nil for those that do not exist; ok=false if WRONGTYPE was replied.
 func (c *Ctx) lookupSets(keys [][]byte) (sets []*keyspace.Set, missing int, ok bool) {
+	c.counting = true
+	defer func() { c.counting = c.Spec.Flags&FlagWrite == 0 }()
 	sets = make([]*keyspace.Set, len(keys))
 	for i, key := range keys {
 		if sets[i], _, ok = c.lookupSet(key); !ok {
@@ -385,15 +394,18 @@ func (c *Ctx) storeAlgebra(f setAlgebra) {
 		c.storeNothing(c.Args[1])
 		return
 	}
+	c.Lookup(c.Args[1]) // one that has expired is gone before
 	c.DB.Put(c.Args[1], out)
+	c.Notify(EventSet, c.Spec.Name, c.Args[1])
 	c.Changed()
 	c.W.Int(int64(out.Len()))
 }
 
-// storeNothing is the end of a …STORE command without a result: the destination goes, and the reply is 0.
+// storeNothing is the end of a …STORE command without a result: the destination goes, and the reply is 0. As in Redis, one that
+// has expired is deleted, too, instead of expired.
 func (c *Ctx) storeNothing(dst []byte) {
-	if o := c.Lookup(dst); o != nil {
-		c.DB.DeleteObject(o)
+	if o := c.DB.Get(dst); o != nil {
+		c.deleteObject(o)
 		c.Changed()
 	}
 	c.W.Int(0)

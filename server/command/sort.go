@@ -134,16 +134,18 @@ func (c *Ctx) sort(readonly bool) {
 	// The effect is the result: the look-ups and the order of a set are not for a replica to find again (D1).
 	n := l.Len()
 	c.counting = false
-	existed := c.Lookup(s.store) != nil
+	old := c.DB.Get(s.store)
 	switch {
 	case n > 0:
-		if existed {
+		old = c.Lookup(s.store) // one that has expired is gone before
+		if old != nil {
 			c.Effect(verbDel, s.store)
 		}
 		c.DB.Put(s.store, l)
+		c.Notify(EventList, "sortstore", s.store)
 		c.Effect(effect...)
-	case existed:
-		c.DB.Delete(s.store)
+	case old != nil:
+		c.deleteObject(old)
 		c.Effect(verbDel, s.store)
 	}
 	c.W.Int(int64(n))

@@ -133,6 +133,8 @@ func (c *Ctx) parseExpire(value []byte, unit int64, absolute bool) (int64, bool)
 func (c *Ctx) setWithExpire(key, val []byte, at int64) {
 	o := c.DB.SetString(key, val, false)
 	c.DB.SetExpire(o, at)
+	c.Notify(EventString, "set", key)
+	c.Notify(EventGeneric, "expire", key)
 	var buf [20]byte
 	c.Effect(verbSet, key, val, wordPXAT, strconv.AppendInt(buf[:0], at, 10))
 }
@@ -146,6 +148,7 @@ func cmdSet(c *Ctx) {
 		} else {
 			c.DB.SetString(key, val, false)
 		}
+		c.Notify(EventString, "set", key)
 		c.Changed()
 		c.W.OK()
 		return
@@ -182,6 +185,7 @@ func cmdSet(c *Ctx) {
 		c.setWithExpire(key, val, at)
 	default:
 		c.DB.SetString(key, val, s.keepTTL)
+		c.Notify(EventString, "set", key)
 		c.Changed()
 	}
 	if !s.get {
@@ -195,6 +199,7 @@ func cmdSetNX(c *Ctx) {
 		return
 	}
 	c.DB.SetString(c.Args[1], c.Args[2], false)
+	c.Notify(EventString, "set", c.Args[1])
 	c.Changed()
 	c.W.Int(1)
 }
@@ -233,14 +238,16 @@ func cmdGetEX(c *Ctx) {
 	c.W.Bulk(v)
 	switch {
 	case at != 0 && at <= c.Now && !c.Replay:
-		c.DB.DeleteObject(o)
+		c.deleteObject(o)
 		c.Effect(c.delVerb(), c.Args[1])
 	case at != 0:
 		c.DB.SetExpire(o, at)
+		c.Notify(EventGeneric, "expire", c.Args[1])
 		var buf [20]byte
 		c.Effect(verbPExpireAt, c.Args[1], strconv.AppendInt(buf[:0], at, 10))
 	case s.persist && o.ExpireAt() != 0:
 		c.DB.SetExpire(o, 0)
+		c.Notify(EventGeneric, "persist", c.Args[1])
 		c.Effect(verbPersist, c.Args[1])
 	}
 }
@@ -264,7 +271,7 @@ func cmdGetDel(c *Ctx) {
 		return
 	}
 	c.W.Bulk(v)
-	c.DB.DeleteObject(o)
+	c.deleteObject(o)
 	c.Effect(verbDel, c.Args[1])
 }
 
@@ -280,6 +287,7 @@ func cmdGetSet(c *Ctx) {
 		c.W.Bulk(v)
 	}
 	c.DB.SetString(c.Args[1], c.Args[2], false)
+	c.Notify(EventString, "set", c.Args[1])
 	c.Effect(verbSet, c.Args[1], c.Args[2])
 }
 
@@ -322,6 +330,7 @@ func (c *Ctx) mset() {
 	for i := 1; i < len(c.Args); i += 2 {
 		c.Lookup(c.Args[i])
 		c.DB.SetString(c.Args[i], c.Args[i+1], false)
+		c.Notify(EventString, "set", c.Args[i])
 	}
 	c.Changed()
 }
@@ -346,6 +355,7 @@ func cmdAppend(c *Ctx) {
 	} else {
 		c.DB.Append(o, c.Args[2])
 	}
+	c.Notify(EventString, "append", c.Args[1])
 	c.Changed()
 	c.W.Int(int64(o.Len()))
 }
@@ -384,6 +394,7 @@ func cmdSetRange(c *Ctx) {
 		o = c.DB.SetString(c.Args[1], nil, false)
 	}
 	c.DB.SetRange(o, int(off), data)
+	c.Notify(EventString, "setrange", c.Args[1])
 	c.Changed()
 	c.W.Int(int64(o.Len()))
 }
@@ -459,6 +470,7 @@ func (c *Ctx) incrBy(by int64) {
 	n += by
 	var buf [20]byte
 	c.DB.SetString(c.Args[1], strconv.AppendInt(buf[:0], n, 10), true)
+	c.Notify(EventString, "incrby", c.Args[1])
 	c.Changed()
 	c.W.Int(n)
 }
@@ -477,6 +489,7 @@ func cmdIncrByFloat(c *Ctx) {
 		return
 	}
 	c.DB.SetString(c.Args[1], sum, true)
+	c.Notify(EventString, "incrbyfloat", c.Args[1])
 	c.Effect(verbSet, c.Args[1], sum, wordKeepTTL)
 	c.W.Bulk(sum)
 }

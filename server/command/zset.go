@@ -124,6 +124,11 @@ func (c *Ctx) zadd(mode zaddMode, at int) {
 		}
 	}
 	if added+updated > 0 {
+		event := "zadd"
+		if mode.incr {
+			event = "zincr"
+		}
+		c.Notify(EventZSet, event, c.Args[1])
 		c.Changed()
 	}
 	c.replyZAdd(mode, added, updated, score, set)
@@ -165,6 +170,7 @@ func cmdZRem(c *Ctx) {
 		}
 	}
 	if removed > 0 {
+		c.Notify(EventZSet, "zrem", c.Args[1])
 		c.DeleteIfEmpty(o)
 		c.Changed()
 	}

@@ -19,6 +19,14 @@ func zpopVerb(largest bool) []byte {
 	return verbZPopMin
 }
 
+// zpopEvent names what is told of a pop.
+func zpopEvent(largest bool) string {
+	if largest {
+		return "zpopmax"
+	}
+	return "zpopmin"
+}
+
 func cmdZPopMin(c *Ctx) { c.zpop(false) }
 func cmdZPopMax(c *Ctx) { c.zpop(true) }
 
@@ -49,6 +57,7 @@ func (c *Ctx) zpop(largest bool) {
 			c.W.Array(2 * s.len())
 		}
 		s.each(z, largest, emit)
+		c.Notify(EventZSet, zpopEvent(largest), c.Args[1])
 		c.removeSpan(z, o, s)
 		c.Changed()
 	}
@@ -85,6 +94,7 @@ func (c *Ctx) blockingZPop(largest bool) {
 		c.W.Array(3)
 		c.W.Bulk(key)
 		s.each(z, largest, c.flatPair)
+		c.Notify(EventZSet, zpopEvent(largest), key)
 		c.removeSpan(z, o, s)
 		c.Effect(zpopVerb(largest), key)
 		return
@@ -130,6 +140,7 @@ func (c *Ctx) zpopFirst(at int, blocking bool) {
 		c.W.Bulk(key)
 		c.W.Array(s.len())
 		s.each(z, largest, c.nestedPair)
+		c.Notify(EventZSet, zpopEvent(largest), key)
 		c.removeSpan(z, o, s)
 		c.effectCounted(zpopVerb(largest), key, s.len())
 		return

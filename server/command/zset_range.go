@@ -219,7 +219,9 @@ func (c *Ctx) zrange(at int, by rangeBy, rev, revOption, store bool) {
 	if !ok {
 		return
 	}
+	c.counting = true
 	z, _, ok := c.lookupZSet(c.Args[at])
+	c.counting = !store
 	if !ok {
 		return
 	}
@@ -245,7 +247,9 @@ func (c *Ctx) zrange(at int, by rangeBy, rev, revOption, store bool) {
 
 // storeZSet makes z the value of dst and replies with its size.
 func (c *Ctx) storeZSet(dst []byte, z *keyspace.ZSet) {
+	c.Lookup(dst) // one that has expired is gone before
 	c.DB.Put(dst, z)
+	c.Notify(EventZSet, c.Spec.Name, dst)
 	c.Changed()
 	c.W.Int(int64(z.Len()))
 }
@@ -278,7 +282,9 @@ func (c *Ctx) zremrange(by rangeBy) {
 	n := 0
 	if z != nil {
 		s := r.in(z, false)
-		n = s.len()
+		if n = s.len(); n > 0 {
+			c.Notify(EventZSet, c.Spec.Name, c.Args[1])
+		}
 		c.removeSpan(z, o, s)
 	}
 	if n > 0 {
@@ -292,7 +298,7 @@ func (c *Ctx) removeSpan(z *keyspace.ZSet, o *keyspace.Object, s span) {
 	switch n := s.len(); n {
 	case 0:
 	case z.Len():
-		c.DB.DeleteObject(o)
+		c.deleteObject(o)
 	default:
 		c.DB.Touch(o)
 		for range n {

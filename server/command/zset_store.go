@@ -138,7 +138,9 @@ func (c *Ctx) parseZAlgebra(at int, op zop, form zform) (a zalgebra, ok bool) {
 	for i := range a.sources {
 		src := &a.sources[i]
 		src.weight = 1
+		c.counting = true
 		o := c.Lookup(c.Args[at+1+i])
+		c.counting = !a.store
 		switch {
 		case o == nil:
 		case o.Type() == keyspace.TypeZSet:

@@ -291,10 +291,10 @@ func (e *Engine) retry(w *waiter) {
 	w.spec.Handler(c)
 	e.by = by
 	c.W = saved
+	e.finish(w.db)
 	if c.BlockWanted().Wanted {
 		return
 	}
-	e.finish(w.db)
 	w.reply = rw.Bytes()
 	w.need = 0
 	if e.unreleased(wal.Offset(e.ks.Seen)) {

@@ -73,9 +73,10 @@ type Options struct {
 	OnDurable func(wal.Offset)
 	// OnFailure is called once when the log has failed for good (A2).
 	OnFailure func(error)
-	// OnPublish is called with each message that a primary's stream carries, once its record has been applied, under the
-	// executor's lock: it must neither block nor call the engine. What is replayed at a start is not told again.
-	OnPublish func(*Message)
+	// OnMessage is called with each message that a primary's stream carries, once its record has been applied, and with each
+	// event of a key, once its command is complete, under the executor's lock: it must neither block nor call the engine. What is
+	// replayed at a start is not told again.
+	OnMessage func(*Message)
 	// Replica opens as a replica: no id is begun, the log goes on under the one that it had, and nothing but a stream enters
 	// it until Promote.
 	Replica bool
@@ -132,6 +133,8 @@ type Engine struct {
 	ks       *keyspace.Keyspace
 	ctx      command.Ctx
 	conf     command.Config
+	events   command.Events // of keys, that are told
+	channel  []byte         // of a message about one; used again
 	lockedAt time.Time
 	maxHold  holdMax
 	buf      []byte // effects of this hold

@@ -201,11 +201,11 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 	e.by = cl
 	spec.Handler(c)
 	e.observeRead(cl, spec, args)
+	e.finish(cl.DB) // of a command that has to wait, too: keys that it found expired are gone
 	if c.BlockWanted().Wanted {
 		e.park(cl, spec, args, w.Proto())
 		return StatusBlocked
 	}
-	e.finish(cl.DB)
 	if len(e.ready) > 0 {
 		e.serveReady()
 	}
@@ -235,6 +235,9 @@ func (e *Engine) finish(db int) {
 		e.setNextOff()
 	}
 	e.ks.AfterCommand()
+	if e.events != 0 {
+		e.tellNotes()
+	}
 	if e.observer != nil {
 		e.observer.Executed()
 	}

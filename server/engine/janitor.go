@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/keyspace"
 )
 
@@ -116,6 +117,7 @@ func (e *Engine) expire(db *keyspace.DB, o *keyspace.Object) {
 	e.emit(db.Index(), [][]byte{[]byte(verb), key})
 	e.setNextOff()
 	e.ks.AfterCommand()
+	e.tellKey(db, command.EventExpired, "expired", key)
 }
 
 // coldExpireBatch is how many expired keys that are not in memory are removed in one round.
@@ -306,6 +308,7 @@ func (e *Engine) evict() bool {
 		e.evicted++
 		e.emit(home.Index(), [][]byte{[]byte("DEL"), key})
 		e.setNextOff()
+		e.tellKey(home, command.EventEvicted, "evicted", key)
 	}
 	return true
 }

@@ -5,9 +5,9 @@ import "github.com/holdfast-db/holdfast/wal"
 // Messages in the stream. PUBLISH changes no data; it is a record so that the subscribers of replicas hear it, too, at its place
 // among the writes. Recovery passes over it.
 
-// Message is a PUBLISH or SPUBLISH that came with a primary's stream.
+// Message is a PUBLISH or SPUBLISH that came with a primary's stream, or an event of a key (notify.go).
 type Message struct {
-	Channel, Payload []byte // valid until OnPublish returns
+	Channel, Payload []byte // valid until OnMessage returns
 	Shard            bool
 	// After is the offset that must be durable before the message may leave (A1); 0 if it may at once.
 	After wal.Offset
@@ -55,7 +55,7 @@ func (r *Replayer) note(args [][]byte) {
 		r.mark = token
 		return
 	}
-	if r.e.opts.OnPublish == nil {
+	if r.e.opts.OnMessage == nil {
 		return
 	}
 	switch r.e.table.Lookup(args[0]).Name {
@@ -66,11 +66,19 @@ func (r *Replayer) note(args [][]byte) {
 	}
 }
 
-// tell delivers the messages of the record that has just been applied. REQUIRES: the lock.
+// tell delivers the messages and the events of the record that has just been applied. REQUIRES: the lock.
 func (r *Replayer) tell() {
+	told := r.told
 	for i := range r.messages {
+		for len(told) > 0 && told[0].before <= i {
+			r.e.tellEvent(told[0].note)
+			told = told[1:]
+		}
 		r.messages[i].After = r.e.Told()
-		r.e.opts.OnPublish(&r.messages[i])
+		r.e.opts.OnMessage(&r.messages[i])
+	}
+	for _, t := range told {
+		r.e.tellEvent(t.note)
 	}
 }
 
@@ -78,4 +86,6 @@ func (r *Replayer) tell() {
 func (r *Replayer) forget() {
 	clear(r.messages)
 	r.messages = r.messages[:0]
+	clear(r.told)
+	r.told = r.told[:0]
 }

@@ -47,7 +47,7 @@ func TestPublishInStream(t *testing.T) {
 	o := testOptions(fs, c)
 	o.Replica = true
 	l := &listener{}
-	o.OnPublish = l.hear
+	o.OnMessage = l.hear
 	r := mustOpen(t, o)
 	l.e = r
 	ctx := context.Background()
@@ -124,7 +124,7 @@ func TestPublishNotApplied(t *testing.T) {
 	o := testOptions(vfs.NewMem(), &clock{1000})
 	o.Replica = true
 	l := &listener{}
-	o.OnPublish = l.hear
+	o.OnMessage = l.hear
 	r := mustOpen(t, o)
 	l.e = r
 	defer func() { require.NoError(t, r.Close(context.Background())) }()

@@ -66,6 +66,8 @@ func (e *Engine) newKeyspace() {
 	e.ks.Mutant = e.opts.mutant
 	e.ks.OnTouch, e.ks.OnFlush, e.ks.OnAdd, e.ks.OnError = e.onTouch, e.onFlush, e.onAdd, e.readFailed
 	e.ctx = command.Ctx{KS: e.ks, Rand: e.rand, Conf: &e.conf, W: &reply.Writer{}, ReplicaRole: e.replica.Load()}
+	e.ks.OnNew = e.ctx.Created
+	e.ctx.SetEvents(e.events)
 }
 
 // readFailed notes that the store could not be read inside the lock: the command saw a key as absent that is not, so
@@ -86,8 +88,9 @@ type Replayer struct {
 	args  [][]byte
 	batch recordBatch // see recordbatch.go
 
-	messages []Message // of the record that is being applied, see publish.go
-	mark     string    // token of the mark that the newest record is, see mark.go
+	messages []Message     // of the record that is being applied, see publish.go
+	told     []streamEvent // likewise, see notify.go
+	mark     string        // token of the mark that the newest record is, see mark.go
 }
 
 // ReplayError says which record could not be applied.
@@ -219,6 +222,7 @@ func (r *Replayer) execute(spec *command.Spec, args [][]byte) error {
 	}
 	spec.Handler(c)
 	c.Replay = false
+	r.noteEvents()
 	e.ks.AfterCommand()
 	if b := r.w.Bytes(); len(b) > 0 && b[0] == '-' {
 		return fmt.Errorf("%s", b[1:])

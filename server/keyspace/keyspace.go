@@ -68,6 +68,9 @@ type Keyspace struct {
 	// OnAdd is called when a key comes into being while Blocking (a waiting client may be served).
 	Blocking bool
 	OnAdd    func(db int, key string, t Type)
+	// OnNew is called when a key comes into being while Announcing, one that takes the place of another excepted.
+	Announcing bool
+	OnNew      func(db int, key string)
 	// OnError is told of a read from the store that failed inside the lock.
 	OnError func(error)
 
@@ -309,6 +312,9 @@ var emptyBytes = make([]byte, 1)[:0:0]
 // added accounts for a key that came into being.
 func (db *DB) added(o *Object) {
 	db.live++
+	if db.ks.Announcing {
+		db.ks.OnNew(db.index, o.key)
+	}
 	if db.ks.Blocking && db.ks.OnAdd != nil {
 		db.ks.OnAdd(db.index, o.key, o.typ)
 	}

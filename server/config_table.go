@@ -6,9 +6,9 @@ import "math"
 // is acknowledged survives any crash), appendonly (the log cannot be switched off) and our own directives.
 var directives = []directive{
 	// Network.
-	{name: "bind", kind: kindList, def: "* -::*", flags: fixed, parse: parseBind, lines: plainLine,
+	{name: "bind", kind: kindList, def: "* -::*", parse: parseBind, lines: plainLine, apply: (*Server).applyBind,
 		help: "Addresses to listen on; \"*\" = all of IPv4, \"::*\" = all of IPv6, \"-\" before one = may be missing."},
-	{name: "port", kind: kindInt, def: "6379", max: 65535, flags: fixed,
+	{name: "port", kind: kindInt, def: "6379", max: 65535, apply: (*Server).applyPort,
 		help: "TCP port; 0 = none."},
 	{name: "tcp-backlog", kind: kindInt, def: "511", max: math.MaxInt32, flags: fixed,
 		help: "Length of the queue of connections not yet accepted."},
@@ -61,7 +61,7 @@ var directives = []directive{
 		help: "Private key (PEM) of tls-cert-file."},
 	{name: "tls-key-file-pass", kind: kindString, def: "", flags: inert | secret,
 		help: "TLS: handled by Go's library, which decides this itself."},
-	{name: "tls-port", kind: kindInt, def: "0", max: 65535, flags: fixed,
+	{name: "tls-port", kind: kindInt, def: "0", max: 65535, apply: (*Server).applyTLSPort,
 		help: "TCP port for TLS; 0 = none."},
 	{name: "tls-prefer-server-ciphers", kind: kindBool, def: "no", flags: inert,
 		help: "TLS: handled by Go's library, which decides this itself."},

@@ -122,7 +122,7 @@ func (n *Network) serveGo(nc net.Conn, info listenerInfo) {
 		return
 	}
 	if info.tls {
-		nc = tls.Server(nc, n.cfg.Listen.TLS)
+		nc = tls.Server(nc, n.tls.Load())
 	}
 	g := &goConn{nc: nc, kick: make(chan struct{}, 1), wrote: make(chan struct{})}
 	n.newConn(remote, local, func(c *Conn) {

@@ -7,14 +7,14 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// ListenConfig says where the network layer listens and what it lets in. It does not change after NewNetwork; what
-// CONFIG SET may change has a setter on Network.
+// ListenConfig says where the network layer listens. Network.Relisten takes another one.
 type ListenConfig struct {
 	// Bind are addresses; one with a '-' in front may be missing on this machine. "*" means all of IPv4, "::*" or "::" all
 	// of IPv6. Empty: the same as "*", "-::*".
@@ -41,60 +41,65 @@ type listenerInfo struct {
 type boundListener struct {
 	net.Listener
 	info listenerInfo
+	key  listenKey // of TCP
 }
 
 // open binds all listeners, or none: on an error those already bound are closed.
 func (cfg *ListenConfig) open(ctx context.Context) (lns []boundListener, err error) {
-	defer func() {
-		if err != nil {
-			for _, ln := range lns {
-				ln.Close()
-			}
-			lns = nil
-		}
-	}()
-	bind := cfg.Bind
-	if len(bind) == 0 {
-		bind = []string{"*", "-::*"}
+	at := *cfg
+	if len(at.Bind) == 0 {
+		at.Bind = []string{"*", "-::*"}
 	}
-	for _, p := range []struct {
-		port int
-		tls  bool
-	}{{cfg.Port, false}, {cfg.TLSPort, true}} {
-		if p.port == 0 {
-			continue
-		}
-		if p.tls && cfg.TLS == nil {
-			return lns, errors.New("tls-port needs a certificate and a key")
-		}
-		port := max(p.port, 0)
-		opened := 0
-		for _, addr := range bind {
-			ln, err := cfg.listenTCP(ctx, addr, port)
-			if err != nil {
-				if optional := strings.HasPrefix(addr, "-"); optional && isMissingAddress(err) {
-					continue
-				}
-				return lns, fmt.Errorf("listen on %s port %d: %w", strings.TrimPrefix(addr, "-"), port, rootError(err))
-			}
-			if ln.Addr().(*net.TCPAddr).Port != port {
-				port = ln.Addr().(*net.TCPAddr).Port // the kernel's choice serves all addresses
-			}
-			opened++
-			lns = append(lns, boundListener{ln, listenerInfo{addr: ln.Addr().String(), tls: p.tls}})
-		}
-		if opened == 0 {
-			return lns, fmt.Errorf("listen on port %d: none of the addresses is available", port)
+	if lns, err = at.openKeys(ctx, at.keys()); err != nil {
+		return nil, err
+	}
+	for _, p := range []listenKey{{port: cfg.Port}, {port: cfg.TLSPort, tls: true}} {
+		if p.port != 0 && !slices.ContainsFunc(lns, func(ln boundListener) bool { return ln.key.tls == p.tls }) {
+			closeAll(lns)
+			return nil, fmt.Errorf("listen on port %d: none of the addresses is available", max(p.port, 0))
 		}
 	}
 	if cfg.UnixSocket != "" {
 		ln, err := cfg.listenUnix(ctx)
 		if err != nil {
-			return lns, fmt.Errorf("listen on unix socket %s: %w", cfg.UnixSocket, rootError(err))
+			closeAll(lns)
+			return nil, fmt.Errorf("listen on unix socket %s: %w", cfg.UnixSocket, rootError(err))
 		}
-		lns = append(lns, boundListener{ln, listenerInfo{addr: cfg.UnixSocket, unix: true}})
+		lns = append(lns, boundListener{Listener: ln, info: listenerInfo{addr: cfg.UnixSocket, unix: true}})
 	}
 	return lns, nil
+}
+
+// openKeys binds TCP listeners, all or none. An address that may be missing is left out where it is.
+func (cfg *ListenConfig) openKeys(ctx context.Context, keys []listenKey) (lns []boundListener, err error) {
+	chosen := map[bool]int{} // the kernel's choice serves all addresses; by whether it is for TLS
+	for _, k := range keys {
+		if k.tls && cfg.TLS == nil {
+			closeAll(lns)
+			return nil, errors.New("tls-port needs a certificate and a key")
+		}
+		if k.port < 0 {
+			k.port = chosen[k.tls]
+		}
+		ln, err := cfg.listenTCP(ctx, k.addr, k.port)
+		if err != nil {
+			if optional := strings.HasPrefix(k.addr, "-"); optional && isMissingAddress(err) {
+				continue
+			}
+			closeAll(lns)
+			return nil, fmt.Errorf("listen on %s port %d: %w", strings.TrimPrefix(k.addr, "-"), k.port, rootError(err))
+		}
+		k.port = ln.Addr().(*net.TCPAddr).Port
+		chosen[k.tls] = k.port
+		lns = append(lns, boundListener{Listener: ln, info: listenerInfo{addr: ln.Addr().String(), tls: k.tls}, key: k})
+	}
+	return lns, nil
+}
+
+func closeAll(lns []boundListener) {
+	for _, ln := range lns {
+		ln.Close()
+	}
 }
 
 func (cfg *ListenConfig) backlog() int {

@@ -105,6 +105,7 @@ type loop struct {
 type loopListener struct {
 	fd   int
 	info listenerInfo
+	of   net.Listener
 }
 
 func newLoop(n *Network) (*loop, error) {
@@ -137,6 +138,30 @@ func (l *loop) ctl(op, fd int, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.ep, op, fd, &ev))
 }
 
+// unlisten removes ln from the loop, when what has connected is accepted.
+func (l *loop) unlisten(ln net.Listener) {
+	for fd, a := range l.accepts {
+		if a.of == ln {
+			l.accept(a)
+			unix.Close(a.fd)
+			delete(l.accepts, fd)
+		}
+	}
+}
+
+// stopListening refuses connections from now on, though descriptors of the socket stay open.
+func stopListening(ln net.Listener) error {
+	rc, err := ln.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := rc.Control(func(fd uintptr) { inner = unix.Shutdown(int(fd), unix.SHUT_RDWR) }); err != nil {
+		return err
+	}
+	return os.NewSyscallError("shutdown", inner)
+}
+
 // listen adds ln to the loop. The loop owns a descriptor of its own; ln is closed by the caller.
 func (l *loop) listen(ln net.Listener, info listenerInfo) error {
 	f, ok := ln.(interface{ File() (*os.File, error) })
@@ -160,7 +185,7 @@ func (l *loop) listen(ln net.Listener, info listenerInfo) error {
 		unix.Close(fd)
 		return err
 	}
-	l.accepts[int32(fd)] = &loopListener{fd: fd, info: info}
+	l.accepts[int32(fd)] = &loopListener{fd: fd, info: info, of: ln}
 	return nil
 }
 

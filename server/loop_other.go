@@ -17,6 +17,7 @@ var errNoLoop = errors.New("event loops need epoll")
 
 func newLoop(*Network) (*loop, error)                   { return nil, errNoLoop }
 func (l *loop) listen(net.Listener, listenerInfo) error { return errNoLoop }
+func (l *loop) unlisten(net.Listener)                   {}
 func (l *loop) run()                                    {}
 func (l *loop) post(func()) bool                        { return false }
 func (l *loop) setDurable(int64)                        {}
@@ -24,5 +25,7 @@ func (l *loop) setAccepting(bool)                       {}
 func (l *loop) shutdown(bool)                           {}
 
 const haveLoop = false
+
+func stopListening(net.Listener) error { return errNoLoop }
 
 func setBacklog(uintptr, int) error { return nil }

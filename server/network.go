@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"os"
@@ -67,9 +68,12 @@ type Network struct {
 	handedOff sync.WaitGroup
 	connWG    sync.WaitGroup
 
-	listeners []boundListener // those of the goroutine driver
-	addrs     []net.Addr
-	resume    atomic.Pointer[chan struct{}] // closed by Resume; nil while accepting
+	open struct {
+		sync.Mutex
+		lns []boundListener // in the order of Addrs
+	}
+	tls    atomic.Pointer[tls.Config]
+	resume atomic.Pointer[chan struct{}] // closed by Resume; nil while accepting
 
 	// durable is the offset up to which replies may leave (A1).
 	durable atomic.Int64
@@ -142,26 +146,24 @@ func (n *Network) Start(ctx context.Context) (err error) {
 			n.loops = append(n.loops, l)
 		}
 	}
+	n.tls.Store(n.cfg.Listen.TLS)
 	for _, ln := range lns {
-		n.addrs = append(n.addrs, ln.Addr())
 		if haveLoop && !ln.info.tls {
 			if err := n.loops[0].listen(ln.Listener, ln.info); err != nil {
 				return n.abortStart(lns, err)
 			}
-			continue
-		}
-		n.listeners = append(n.listeners, ln)
-	}
-	for _, ln := range lns {
-		if haveLoop && !ln.info.tls {
-			ln.Close() // the loop has its own descriptor of the same socket
 		}
 	}
+	n.open.Lock()
+	n.open.lns = lns
+	n.open.Unlock()
 	for _, l := range n.loops {
 		n.loopWG.Go(l.run)
 	}
-	for _, ln := range n.listeners {
-		n.connWG.Go(func() { n.acceptGo(ln) })
+	for _, ln := range lns {
+		if !haveLoop || ln.info.tls {
+			n.connWG.Go(func() { n.acceptGo(ln) })
+		}
 	}
 	return nil
 }
@@ -175,7 +177,7 @@ func (n *Network) abortStart(lns []boundListener, err error) error {
 		l.post(func() { l.shutdown(true) })
 		l.run()
 	}
-	n.loops, n.listeners, n.addrs = nil, nil, nil
+	n.loops = nil
 	n.removeSocketFile()
 	return err
 }
@@ -189,7 +191,15 @@ func (n *Network) removeSocketFile() {
 }
 
 // Addrs returns the addresses bound, in the order plain TCP, TLS, unix socket.
-func (n *Network) Addrs() []net.Addr { return n.addrs }
+func (n *Network) Addrs() []net.Addr {
+	n.open.Lock()
+	defer n.open.Unlock()
+	addrs := make([]net.Addr, len(n.open.lns))
+	for i, ln := range n.open.lns {
+		addrs[i] = ln.Addr()
+	}
+	return addrs
+}
 
 // SetDurable tells that everything up to off is durable, so that replies held for it may leave (A1). off never goes
 // back. It is cheap while nobody waits.
@@ -364,11 +374,11 @@ func (n *Network) Close(ctx context.Context) error {
 }
 
 func (n *Network) shutdown(force bool) {
-	for _, ln := range n.listeners {
-		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			n.log.Warn("listener not closed", "error", err)
-		}
+	n.open.Lock()
+	for _, ln := range n.open.lns {
+		n.closeListener(ln) // a loop has its own descriptor of the same socket
 	}
+	n.open.Unlock()
 	for _, l := range n.loops {
 		l.post(func() { l.shutdown(force) })
 	}

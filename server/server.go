@@ -256,7 +256,8 @@ func (s *Server) setCommandConfig(c *command.Config) {
 	c.LFUDecayTime = int(s.cfg.Int("lfu-decay-time"))
 }
 
-func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
+// listenConfig is where the configuration says to listen.
+func (s *Server) listenConfig() ListenConfig {
 	l := ListenConfig{
 		Bind: s.cfg.Words("bind"), Port: int(s.cfg.Int("port")), TLSPort: int(s.cfg.Int("tls-port")),
 		UnixSocket: s.cfg.Text("unixsocket"), UnixPerm: os.FileMode(s.cfg.Int("unixsocketperm")),
@@ -269,8 +270,12 @@ func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
 		// The certificate may be replaced while the server runs.
 		l.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.tls.Load(), nil }}
 	}
+	return l
+}
+
+func (s *Server) networkConfig(log hclog.Logger) NetworkConfig {
 	return NetworkConfig{
-		Listen: l, Logger: log, Loops: int(s.cfg.Int("io-threads")), Accept: s.newSession, BatchEnd: s.batchEnd,
+		Listen: s.listenConfig(), Logger: log, Loops: int(s.cfg.Int("io-threads")), Accept: s.newSession, BatchEnd: s.batchEnd,
 		ProtectedMode: func() bool { return s.cfg.Bool("protected-mode") && *s.password.Load() == "" },
 		MaxClients:    int(s.cfg.Int("maxclients")), IdleTimeout: time.Duration(s.cfg.Int("timeout")) * time.Second,
 		KeepAlive: time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second,

@@ -10,8 +10,10 @@ import (
 	"github.com/holdfast-db/holdfast/server/command"
 )
 
-// newer are rows that Redis 7.0.15 does not have: they came with 7.2.
-var newer = map[string]bool{"client|no-touch": true, "client|setinfo": true, "waitaof": true}
+// newer are rows that Redis 7.0.15 does not have: they came with 7.2, 7.4 and 8.0.
+var newer = map[string]bool{"client|no-touch": true, "client|setinfo": true, "waitaof": true,
+	"hexpire": true, "hpexpire": true, "hexpireat": true, "hpexpireat": true, "httl": true, "hpttl": true, "hexpiretime": true,
+	"hpexpiretime": true, "hpersist": true, "hgetdel": true, "hgetex": true, "hsetex": true}
 
 // longer are rows with an option of 7.2, so that they take more arguments.
 var longer = map[string]bool{"zrank": true, "zrevrank": true}

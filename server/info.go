@@ -285,6 +285,7 @@ func infoStats(i *infoWriter) {
 	i.field("sync_full", syncs.SyncFull)
 	i.field("sync_partial_ok", syncs.SyncPartialOK)
 	i.field("sync_partial_err", syncs.SyncPartialErr)
+	i.field("expired_subkeys", i.st.ExpiredFields)
 	i.field("expired_keys", i.st.Expired)
 	i.field("evicted_keys", i.st.Evicted)
 	i.field("evicted_clients", 0)
@@ -370,7 +371,11 @@ func infoLatencyStats(i *infoWriter) {
 func infoKeyspace(i *infoWriter) {
 	for n, db := range i.st.DBs {
 		if db.Keys > 0 {
-			i.field("db"+strconv.Itoa(n), fmt.Sprintf("keys=%d,expires=%d,avg_ttl=0", db.Keys, db.Expires))
+			line := fmt.Sprintf("keys=%d,expires=%d,avg_ttl=0", db.Keys, db.Expires)
+			if db.Timed > 0 {
+				line += fmt.Sprintf(",subexpiry=%d", db.Timed)
+			}
+			i.field("db"+strconv.Itoa(n), line)
 		}
 	}
 }

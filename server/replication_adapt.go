@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-db/holdfast/replication"
 	"github.com/holdfast-db/holdfast/server/engine"
+	"github.com/holdfast-db/holdfast/snapshot/rdb"
 	"github.com/holdfast-db/holdfast/wal"
 )
 
@@ -40,6 +41,10 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 	return &replication.Snapshot{
 		ID: id, C: m.C, Pin: pin,
 		Write: func(ctx context.Context, w io.Writer, noData bool) error {
+			if version, oldest := engine.ExportVersion(&m); version > rdb.Version && !noData {
+				r.s.log.Warn("snapshot has hashes whose fields expire, an older redis-server will refuse it",
+					"rdb-type", rdb.TypeHashMetadata.String(), "rdb-version", version, "oldest-redis", oldest)
+			}
 			return e.ExportRDB(ctx, v, w, engine.ExportOptions{ID: id, Lineage: lineage, NoData: noData})
 		},
 		Close: func() { _ = v.Close() }, // a view that is only read has nothing to lose

@@ -127,6 +127,10 @@ func (c *rowChecker) run(ctx context.Context) (err error) {
 		}
 	}
 	for _, d := range c.meta.DBs {
+		if n := c.counts[d.Phys]; n.Timed != d.Timed {
+			return &CorruptionError{What: fmt.Sprintf("database %d has %d hashes with fields that expire where the meta row says %d",
+				d.Logical, n.Timed, d.Timed)}
+		}
 		if n := c.counts[d.Phys]; n.Keys != d.Keys || n.Expires != d.Expires {
 			return &CorruptionError{What: fmt.Sprintf("database %d has %d keys, %d with an expiry, where the meta row says %d and %d",
 				d.Logical, n.Keys, n.Expires, d.Keys, d.Expires)}
@@ -174,7 +178,12 @@ func (c *rowChecker) main(key, val []byte) error {
 	c.mains++
 	if h.ExpireAt != 0 {
 		n.Expires++
-		_, ok, err := c.s.Get(keyspace.AppendExpireKey(nil, db, h.ExpireAt, slot, hash, name))
+	}
+	if h.FieldsExpireAt != 0 {
+		n.Timed++
+	}
+	if at := h.Due(); at != 0 {
+		_, ok, err := c.s.Get(keyspace.AppendExpireKey(nil, db, at, slot, hash, name))
 		if err != nil {
 			return err
 		}
@@ -183,14 +192,25 @@ func (c *rowChecker) main(key, val []byte) error {
 		}
 	}
 	if h.Big {
-		if h.OID >= c.meta.NextOID {
-			return badRow(key, "has the object id %d, the next one to give is %d", h.OID, c.meta.NextOID)
+		if err := c.big(key, h.OID, &bigRow{db, h.Count, h.Type == keyspace.TypeList}); err != nil {
+			return err
 		}
-		if c.bigs[h.OID] != nil {
-			return badRow(key, "shares the element rows of another key")
+		if h.TimesOID != 0 {
+			return c.big(key, h.TimesOID, &bigRow{db, h.Times, false})
 		}
-		c.bigs[h.OID] = &bigRow{db, h.Count, h.Type == keyspace.TypeList}
 	}
+	return nil
+}
+
+// big notes element rows that must come.
+func (c *rowChecker) big(key []byte, oid uint64, b *bigRow) error {
+	if oid >= c.meta.NextOID {
+		return badRow(key, "has the object id %d, the next one to give is %d", oid, c.meta.NextOID)
+	}
+	if c.bigs[oid] != nil {
+		return badRow(key, "shares the element rows of another key")
+	}
+	c.bigs[oid] = b
 	return nil
 }
 
@@ -222,7 +242,7 @@ func (c *rowChecker) expire(key, val []byte) error {
 	if !ok {
 		return badRow(key, "expiry row without its key")
 	}
-	if h, err := keyspace.ParseRow(row); err != nil || h.ExpireAt != at {
+	if h, err := keyspace.ParseRow(row); err != nil || h.Due() != at {
 		return badRow(key, "expiry row differs from its key's expiry")
 	}
 	c.expires++

@@ -203,7 +203,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	var corrupt *CorruptionError
 	for value, want := range map[string]any{
-		`{"Format":2,"C":"some other type"}`: ErrFormat,
+		`{"Format":3,"C":"some other type"}`: ErrFormat,
+		`{"Format":2,"C":"x"}`:               &corrupt,
 		`{"Format":0}`:                       ErrFormat,
 		`{"Format":1,"C":"x"}`:               &corrupt,
 		`{"Format":1,"C":-5}`:                &corrupt,

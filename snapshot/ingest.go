@@ -280,7 +280,7 @@ func (g *Ingest) Commit(ctx context.Context, m Meta) (err error) {
 	g.s.mu.Lock()
 	defer g.s.mu.Unlock()
 	g.s.mu.meta = m
-	g.s.mu.meta.Format = formatVersion
+	g.s.mu.meta.Format = m.format()
 	g.s.mu.busy = false
 	return nil
 }
@@ -304,7 +304,7 @@ func (g *Ingest) tables(m Meta) error {
 		}
 	}
 	// A table of its own, never empty: a checkpoint without rows still moves C. Pebble drops empty tables.
-	m.Format = formatVersion
+	m.Format = m.format()
 	v, err := encodeMeta(m)
 	if err != nil {
 		return err

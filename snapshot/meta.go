@@ -10,7 +10,11 @@ import (
 
 // formatVersion is the version of the rows and of the meta row. A change of either raises it, so that an older program
 // refuses the directory instead of misreading it.
-const formatVersion = 1
+const formatVersion = 2
+
+// plainFormat is the version that is written as long as no field of a hash has an expiry: such rows are all that version 2 added, and
+// without them an older program may open the directory.
+const plainFormat = 1
 
 // metaKey is the key of the meta row. It sorts before all others, so that its table overlaps no other of an ingest.
 var metaKey = []byte{keyspace.TagMeta}
@@ -33,10 +37,21 @@ type DBMeta struct {
 	Logical       int
 	Phys          uint32
 	Keys, Expires int64 // main rows, and those of them with an expiry
+	Timed         int64 `json:",omitempty"` // main rows of hashes with fields that expire
 }
 
 // emptyMeta is where a store stands that no checkpoint has entered yet.
-func emptyMeta() Meta { return Meta{Format: formatVersion, NextOID: 1} }
+func emptyMeta() Meta { return Meta{Format: plainFormat, NextOID: 1} }
+
+// format returns the lowest version that holds the rows.
+func (m *Meta) format() int {
+	for _, d := range m.DBs {
+		if d.Timed > 0 {
+			return formatVersion
+		}
+	}
+	return plainFormat
+}
 
 // validate finds what contradicts itself. It runs before a meta row is written and after one is read.
 func (m *Meta) validate() error {
@@ -60,6 +75,8 @@ func (m *Meta) validate() error {
 			return bad("database %d has the physical id %d, the newest given is %d", d.Logical, d.Phys, m.NextPhys)
 		case d.Keys < 0 || d.Expires < 0 || d.Expires > d.Keys:
 			return bad("database %d has %d keys, %d with an expiry", d.Logical, d.Keys, d.Expires)
+		case d.Timed < 0 || d.Timed > d.Keys:
+			return bad("database %d has %d keys, %d with fields that expire", d.Logical, d.Keys, d.Timed)
 		}
 		logical[d.Logical], phys[d.Phys] = true, true
 	}
@@ -80,8 +97,8 @@ func decodeMeta(v []byte) (Meta, error) {
 	if err := json.Unmarshal(v, &f); err != nil {
 		return Meta{}, &CorruptionError{"meta row", err}
 	}
-	if f.Format != formatVersion {
-		return Meta{}, fmt.Errorf("%w: %d, this program reads %d", ErrFormat, f.Format, formatVersion)
+	if f.Format < plainFormat || f.Format > formatVersion {
+		return Meta{}, fmt.Errorf("%w: %d, this program reads %d to %d", ErrFormat, f.Format, plainFormat, formatVersion)
 	}
 	var m Meta
 	if err := json.Unmarshal(v, &m); err != nil {

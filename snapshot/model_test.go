@@ -188,7 +188,7 @@ func (m *model) prepare() Meta {
 	want, dbs := m.wanted()
 	meta := m.meta
 	meta.C += 1 + wal.Offset(m.r.IntN(100))
-	meta.DBs, meta.Format, meta.CreatedMs = dbs, formatVersion, int64(meta.C)*10
+	meta.DBs, meta.Format, meta.CreatedMs = dbs, plainFormat, int64(meta.C)*10
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.at[meta.C], m.metas[meta.C] = want, meta

@@ -27,13 +27,27 @@ func Digest(ks *keyspace.Keyspace) [20]byte {
 	return total
 }
 
-// StateDigest covers what Digest leaves out, too: when each key expires.
+// StateDigest covers what Digest leaves out, too: when each key expires, and each field.
 func StateDigest(ks *keyspace.Keyspace) [20]byte {
 	total := digest.Redis(Digest(ks))
 	for i := range ks.NumDBs() {
-		ks.DB(i).Each(func(o *keyspace.Object) {
+		db := ks.DB(i)
+		db.Each(func(o *keyspace.Object) {
 			if at := o.ExpireAt(); at != 0 {
 				total.Xor(fmt.Appendf(nil, "%d %d %s", i, at, o.Key()))
+			}
+		})
+		if db.TimedHashes() == 0 {
+			continue
+		}
+		db.EachValue(func(o *keyspace.Object) {
+			if o.Type() != keyspace.TypeHash || o.Hash().Timed() == 0 {
+				return
+			}
+			for f := range o.Hash().All() {
+				if at := o.Hash().ExpireAt(f); at != 0 {
+					total.Xor(fmt.Appendf(nil, "field %d %d %d %s %s", i, at, len(f), f, o.Key()))
+				}
 			}
 		})
 	}
@@ -69,8 +83,13 @@ func mixValue(d *digest.Redis, o *keyspace.Object) {
 		}
 	case keyspace.TypeHash:
 		d.MixKind(rdb.KindHash)
-		for f, v := range o.Hash().All() {
-			d.XorField(f, v)
+		h := o.Hash()
+		for f, v := range h.All() {
+			if h.ExpireAt(f) != 0 {
+				d.XorTimedField(f, v)
+			} else {
+				d.XorField(f, v)
+			}
 		}
 	}
 	if o.ExpireAt() != 0 {

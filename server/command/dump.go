@@ -1,7 +1,6 @@
 package command
 
 import (
-	"errors"
 	"strconv"
 
 	"github.com/holdfast-db/holdfast/server/keyspace"
@@ -9,7 +8,7 @@ import (
 	"github.com/holdfast-db/holdfast/snapshot/rdb"
 )
 
-// cmdDump serialises the value as RDB of a form that every Redis since 5 restores.
+// cmdDump serialises the value as RDB of a form that every Redis since 5 restores, since 7.4 if fields of a hash expire.
 func cmdDump(c *Ctx) {
 	o := c.Lookup(c.Args[1])
 	if o == nil {
@@ -120,9 +119,6 @@ type ValueBuilder struct {
 	Collection any    // a *keyspace.List, *keyspace.Set, *keyspace.ZSet or *keyspace.Hash; nil for a string
 }
 
-// ErrFieldTTL says that a hash has fields that expire, which we do not have.
-var ErrFieldTTL = errors.New("expiry of hash fields is not supported")
-
 // String takes a string.
 func (b *ValueBuilder) String(v []byte) error {
 	b.Str, b.Collection = append(b.Str[:0], v...), nil
@@ -163,12 +159,12 @@ func (b *ValueBuilder) Field(f, v []byte) error {
 	return nil
 }
 
-// FieldTTL adds a field that does not expire, and refuses one that does: ErrFieldTTL.
+// FieldTTL adds a field that expires to a hash.
 func (b *ValueBuilder) FieldTTL(f, v []byte, expireMs int64) error {
-	if expireMs != 0 {
-		return ErrFieldTTL
-	}
-	return b.Field(f, v)
+	h := b.Collection.(*keyspace.Hash)
+	h.Set(f, v)
+	h.SetExpire(f, expireMs)
+	return nil
 }
 
 // Member adds to a sorted set.

@@ -62,48 +62,38 @@ func (c *Ctx) hset() (created int64, ok bool) {
 }
 
 func cmdHSetNX(c *Ctx) {
-	h, o, ok := c.lookupHash(c.Args[1])
+	_, o, ok := c.lookupHash(c.Args[1])
 	if !ok {
 		return
 	}
-	if h != nil {
-		if _, exists := h.Get(c.Args[2]); exists {
+	if o != nil {
+		if _, exists := c.field(o, c.Args[2]); exists {
 			c.W.Int(0)
 			return
 		}
 	}
-	c.writeHash(c.Args[1], o).Set(c.Args[2], c.Args[3])
+	c.writeHash(c.Args[1], alive(o)).Set(c.Args[2], c.Args[3])
 	c.Notify(EventHash, "hset", c.Args[1])
 	c.Changed()
 	c.W.Int(1)
 }
 
 func cmdHGet(c *Ctx) {
-	h, _, ok := c.lookupHash(c.Args[1])
+	_, o, ok := c.lookupHash(c.Args[1])
 	if !ok {
 		return
 	}
-	c.replyField(h, c.Args[2])
-}
-
-func (c *Ctx) replyField(h *keyspace.Hash, f []byte) {
-	if h != nil {
-		if v, exists := h.Get(f); exists {
-			c.W.Bulk(v)
-			return
-		}
-	}
-	c.W.Null()
+	c.bulkField(o, c.Args[2])
 }
 
 func cmdHMGet(c *Ctx) {
-	h, _, ok := c.lookupHash(c.Args[1])
+	_, o, ok := c.lookupHash(c.Args[1])
 	if !ok {
 		return
 	}
 	c.W.Array(len(c.Args) - 2)
 	for _, f := range c.Args[2:] {
-		c.replyField(h, f)
+		c.bulkField(o, f)
 	}
 }
 
@@ -116,8 +106,13 @@ func cmdHGetAll(c *Ctx) {
 		c.W.Map(0)
 		return
 	}
-	c.W.Map(h.Len())
+	n := c.shown(h)
+	all := n == h.Len()
+	c.W.Map(n)
 	for f, v := range h.All() {
+		if !all && c.fieldGone(h, f) {
+			continue
+		}
 		c.W.Bulk(f)
 		c.W.Bulk(v)
 	}
@@ -135,12 +130,18 @@ func (c *Ctx) replyHalf(half func(f, v []byte) []byte) {
 		c.W.Array(0)
 		return
 	}
-	c.W.Array(h.Len())
+	n := c.shown(h)
+	all := n == h.Len()
+	c.W.Array(n)
 	for f, v := range h.All() {
+		if !all && c.fieldGone(h, f) {
+			continue
+		}
 		c.W.Bulk(half(f, v))
 	}
 }
 
+// cmdHLen counts fields that have expired and are not yet deleted, too, as Redis does.
 func cmdHLen(c *Ctx) {
 	h, _, ok := c.lookupHash(c.Args[1])
 	if !ok {
@@ -154,25 +155,25 @@ func cmdHLen(c *Ctx) {
 }
 
 func cmdHStrLen(c *Ctx) {
-	h, _, ok := c.lookupHash(c.Args[1])
+	_, o, ok := c.lookupHash(c.Args[1])
 	if !ok {
 		return
 	}
 	var v []byte
-	if h != nil {
-		v, _ = h.Get(c.Args[2])
+	if o != nil {
+		v, _ = c.field(o, c.Args[2])
 	}
 	c.W.Int(int64(len(v)))
 }
 
 func cmdHExists(c *Ctx) {
-	h, _, ok := c.lookupHash(c.Args[1])
+	_, o, ok := c.lookupHash(c.Args[1])
 	if !ok {
 		return
 	}
 	exists := false
-	if h != nil {
-		_, exists = h.Get(c.Args[2])
+	if o != nil {
+		_, exists = c.field(o, c.Args[2])
 	}
 	c.replyFlag(exists)
 }
@@ -217,13 +218,13 @@ func cmdHIncrBy(c *Ctx) {
 	if !ok {
 		return
 	}
-	h, o, ok := c.lookupHash(c.Args[1])
+	_, o, ok := c.lookupHash(c.Args[1])
 	if !ok {
 		return
 	}
 	n := int64(0)
-	if h != nil {
-		if v, exists := h.Get(c.Args[2]); exists {
+	if o != nil {
+		if v, exists := c.field(o, c.Args[2]); exists {
 			if n, ok = ParseInt(v); !ok {
 				c.W.Error(reply.HashNotInt)
 				return
@@ -236,18 +237,20 @@ func cmdHIncrBy(c *Ctx) {
 	}
 	n += by
 	var buf [20]byte
-	c.writeHash(c.Args[1], o).Set(c.Args[2], strconv.AppendInt(buf[:0], n, 10))
+	c.writeHash(c.Args[1], alive(o)).SetKeepExpire(c.Args[2], strconv.AppendInt(buf[:0], n, 10))
 	c.Notify(EventHash, "hincrby", c.Args[1])
 	c.Changed()
 	c.W.Int(n)
 }
 
-// cmdHIncrByFloat has its sum as its effect, so that a replica with another floating point unit gets the same (D1).
+// cmdHIncrByFloat has its sum as its effect, so that a replica with another floating point unit gets the same (D1). HSET takes away
+// when the field expires, so that is said again.
 func cmdHIncrByFloat(c *Ctx) {
 	o := c.Lookup(c.Args[1])
 	var old []byte
 	if o != nil && o.Type() == keyspace.TypeHash {
-		old, _ = o.Hash().Get(c.Args[2])
+		old, _ = c.field(o, c.Args[2])
+		o = alive(o)
 	}
 	sum, ok := c.incrByFloat(old, c.Args[3])
 	if !ok {
@@ -258,9 +261,13 @@ func cmdHIncrByFloat(c *Ctx) {
 		c.W.Error(reply.WrongType)
 		return
 	}
-	c.writeHash(c.Args[1], o).Set(c.Args[2], sum)
+	h := c.writeHash(c.Args[1], o)
+	h.SetKeepExpire(c.Args[2], sum)
 	c.Notify(EventHash, "hincrbyfloat", c.Args[1])
 	c.Effect(verbHSet, c.Args[1], c.Args[2], sum)
+	if at := h.ExpireAt(c.Args[2]); at != 0 {
+		c.expireAtEffect(c.Args[1], at, c.Args[2:3])
+	}
 	c.W.Bulk(sum)
 }
 
@@ -281,7 +288,13 @@ func cmdHRandField(c *Ctx) {
 			return
 		}
 	}
-	h, _, ok := c.lookupHash(c.Args[1])
+	h, o, ok := c.lookupHash(c.Args[1])
+	if h != nil && h.Timed() > 0 {
+		c.expireDue(o)
+		if h = c.withoutExpired(h); h.Len() == 0 {
+			h = nil
+		}
+	}
 	switch {
 	case !ok:
 	case single && h == nil:
@@ -311,13 +324,29 @@ func cmdHRandField(c *Ctx) {
 	}
 }
 
+// withoutExpired returns h if none of its fields has expired, else a copy of the others. That is the case on a replica only, which
+// deletes nothing.
+func (c *Ctx) withoutExpired(h *keyspace.Hash) *keyspace.Hash {
+	if c.shown(h) == h.Len() {
+		return h
+	}
+	rest := keyspace.NewHash(c.KS.Limits())
+	for f, v := range h.All() {
+		if !c.fieldGone(h, f) {
+			rest.Set(f, v)
+		}
+	}
+	return rest
+}
+
 func cmdHScan(c *Ctx) {
 	s, ok := c.beginElementScan(keyspace.TypeHash)
 	if !ok {
 		return
 	}
-	next := s.o.Hash().Scan(s.cursor, s.count, func(f, v []byte) {
-		if s.matches(f) {
+	h := s.o.Hash()
+	next := h.Scan(s.cursor, s.count, func(f, v []byte) {
+		if s.matches(f) && !c.fieldGone(h, f) {
 			c.W.Bulk(f)
 			c.W.Bulk(v)
 			s.n += 2

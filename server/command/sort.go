@@ -279,7 +279,7 @@ func (c *Ctx) sortLookup(pattern, element []byte) []byte {
 	case o == nil:
 		return nil
 	case field != nil && o.Type() == keyspace.TypeHash:
-		if v, ok := o.Hash().Get(field); ok {
+		if v, ok := o.Hash().Get(field); ok && !c.fieldGone(o.Hash(), field) {
 			return bytes.Clone(v)
 		}
 	case field == nil && o.Type() == keyspace.TypeString:

@@ -413,7 +413,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 	meta := snapshot.Meta{C: p.at, SelectedDB: selected, NextPhys: h.NextPhys, Lineage: lineage,
 		CreatedMs: e.now().UnixMilli(), ReplID: e.ReplID()}
 	for _, l := range h.Layout {
-		meta.DBs = append(meta.DBs, snapshot.DBMeta{Logical: l.Logical, Phys: l.Phys, Keys: l.Keys, Expires: l.Expires})
+		meta.DBs = append(meta.DBs, snapshot.DBMeta{Logical: l.Logical, Phys: l.Phys, Keys: l.Keys, Expires: l.Expires, Timed: l.Timed})
 	}
 	p.holds.locked("identities", func(func() bool) { meta.NextOID = e.ks.NextOID() })
 	p.bytes = ing.Size()

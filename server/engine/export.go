@@ -32,11 +32,24 @@ const (
 	exportRows = 1 << 16
 	// exportLook is after how many rows an export asks whether it is still wanted, and after how many keys it tells of them.
 	exportLook = 1 << 10
-	// exportRedis is the version of Redis that the file names: the oldest that loads it as it is.
-	exportRedis = "5.0.0"
+	// exportRedis is the version of Redis that the file names: the oldest that loads it as it is. exportRedisTimed is the same where
+	// fields of hashes expire.
+	exportRedis      = "5.0.0"
+	exportRedisTimed = "7.4.0"
 )
 
-// ExportRDB writes the data of a view as an RDB file that Redis >= 5 loads, straight from the rows: small values are copied as
+// ExportVersion tells the RDB version of the file that ExportRDB writes of a store, and the oldest Redis that loads it: times of
+// hashes' fields have no form before RDB 12, and are never left out.
+func ExportVersion(m *snapshot.Meta) (rdbVersion int, redis string) {
+	for _, d := range m.DBs {
+		if d.Timed > 0 {
+			return rdb.FieldTTLVersion, exportRedisTimed
+		}
+	}
+	return rdb.Version, exportRedis
+}
+
+// ExportRDB writes the data of a view as an RDB file that Redis >= 5 loads (>= 7.4 if fields of hashes expire), straight from the rows: small values are copied as
 // they are, big collections element by element, so that memory does not depend on what there is (M1). Keys that have expired
 // are written, too, with their expiry: they are keys until the DEL in the stream. A damaged row ends it with an error before the
 // file's end is written, so that no part of a file is taken for a whole one. The view stays the caller's.
@@ -48,13 +61,14 @@ func (e *Engine) ExportRDB(ctx context.Context, v *snapshot.View, w io.Writer, o
 	if n := len(o.Lineage); n == 0 || o.Lineage[n-1].ID != o.ID {
 		return fmt.Errorf("export: a lineage of %d ids that does not end with the data's own (W3)", n)
 	}
-	x := &exporter{ctx: ctx, v: v, f: rdb.NewFileWriter(w), progress: o.Progress}
+	version, redis := ExportVersion(&m)
+	x := &exporter{ctx: ctx, v: v, f: rdb.NewFileWriterOf(w, version), progress: o.Progress}
 	lineage, err := json.Marshal(o.Lineage)
 	if err != nil {
 		return err
 	}
 	for _, a := range [][2]string{
-		{"redis-ver", exportRedis}, {"redis-bits", strconv.Itoa(strconv.IntSize)}, {"ctime", strconv.FormatInt(e.now().Unix(), 10)},
+		{"redis-ver", redis}, {"redis-bits", strconv.Itoa(strconv.IntSize)}, {"ctime", strconv.FormatInt(e.now().Unix(), 10)},
 		{"used-mem", "0"}, {"repl-stream-db", strconv.Itoa(m.SelectedDB)}, {"repl-id", o.ID},
 		{"repl-offset", strconv.FormatInt(int64(m.C), 10)}, {LineageAux, string(lineage)}, {"aof-base", "0"},
 	} {
@@ -165,24 +179,43 @@ func (x *exporter) key(phys uint32, key []byte, h *keyspace.RowHeader) error {
 	if !ok {
 		return fmt.Errorf("key %q: a big %s", key, h.Type)
 	}
-	if err := x.f.BeginKey(key, expire, t, h.Count); err != nil {
+	var err error
+	times := fieldTimesWalk{open: x.v.NewIter, phys: phys, oid: h.TimesOID}
+	if h.TimesOID != 0 {
+		err = x.f.BeginFieldTTLs(key, expire, h.FieldsExpireAt, h.Count)
+	} else {
+		err = x.f.BeginKey(key, expire, t, h.Count)
+	}
+	if err != nil {
 		return err
 	}
 	elems := uint64(0)
 	lo, hi := keyspace.ElemObjectRange(phys, h.OID)
-	err := x.walk(lo, hi, func(row, val []byte) error {
+	err = x.walk(lo, hi, func(row, val []byte) error {
 		_, _, sub, ok := keyspace.ParseElemKey(row)
 		if !ok {
 			return fmt.Errorf("key %q: element row %x is malformed", key, row)
 		}
 		var n int
 		var err error
+		if h.TimesOID != 0 {
+			at, err := times.next(sub)
+			if err != nil {
+				return fmt.Errorf("key %q: %w", key, err)
+			}
+			elems++
+			x.elems = rdb.AppendFieldTTL(x.elems[:0], sub, val, at, h.FieldsExpireAt)
+			return x.f.Elements(x.elems)
+		}
 		if x.elems, n, err = keyspace.AppendRowElements(x.elems[:0], h.Type, sub, val); err != nil {
 			return fmt.Errorf("key %q: %w", key, err)
 		}
 		elems += uint64(n)
 		return x.f.Elements(x.elems)
 	})
+	if cerr := times.close(h.Times); err == nil && cerr != nil {
+		err = fmt.Errorf("key %q: %w", key, cerr)
+	}
 	if err == nil && elems != h.Count {
 		err = fmt.Errorf("key %q: %d elements where its row says %d", key, elems, h.Count)
 	}
@@ -201,7 +234,11 @@ func checkSmall(h *keyspace.RowHeader) error {
 		}
 		return nil
 	}
-	if plain, ok := h.Type.PlainType(); !ok || t != plain {
+	plain, ok := h.Type.PlainType()
+	if h.FieldsExpireAt != 0 {
+		plain = rdb.TypeHashMetadata
+	}
+	if !ok || t != plain {
 		return errSmallValue
 	}
 	rest, err := rdb.SkipValue(t, payload)

@@ -106,9 +106,12 @@ func multi(e *Engine, cl *Client, lines ...string) string {
 }
 
 // workload yields a stream of commands that exercises every structure, expiry, renames, flushes and big collections.
-type workload struct{ r *rand.Rand }
+type workload struct {
+	r     *rand.Rand
+	plain bool // no field of a hash expires, so that older versions of Redis load what comes of it
+}
 
-func newWorkload(seed uint64) *workload { return &workload{rand.New(rand.NewPCG(seed, 1))} }
+func newWorkload(seed uint64) *workload { return &workload{r: rand.New(rand.NewPCG(seed, 1))} }
 
 func (w *workload) key(kind string) string { return fmt.Sprintf("%s:%d", kind, w.r.IntN(6)) }
 
@@ -121,7 +124,11 @@ func (w *workload) word() string {
 
 func (w *workload) next() []string {
 	r := w.r
-	switch r.IntN(34) {
+	kinds := 42
+	if w.plain {
+		kinds = 34
+	}
+	switch r.IntN(kinds) {
 	case 0, 1, 2:
 		return []string{"SET", w.key("s"), w.word()}
 	case 3:
@@ -187,6 +194,36 @@ func (w *workload) next() []string {
 			return []string{"FLUSHDB"}
 		}
 		return []string{"SUNIONSTORE", w.key("t"), w.key("t"), w.key("t")}
+	case 34, 35:
+		return []string{[]string{"HPEXPIRE", "HEXPIRE"}[r.IntN(2)], w.key("h"), fmt.Sprint(r.IntN(3000)), "FIELDS", "2", fmt.Sprint("f", r.IntN(600)), fmt.Sprint(r.IntN(40))}
+	case 36:
+		return []string{"HPEXPIREAT", w.key("h"), fmt.Sprint(1_700_000_000_000 + r.IntN(200_000)), []string{"NX", "XX", "GT", "LT"}[r.IntN(4)], "FIELDS", "1", fmt.Sprint("f", r.IntN(600))}
+	case 37:
+		return []string{"HPERSIST", w.key("h"), "FIELDS", "2", fmt.Sprint("f", r.IntN(600)), fmt.Sprint(r.IntN(40))}
+	case 38:
+		args := []string{"HSETEX", w.key("h"), "PX", fmt.Sprint(r.IntN(9000)), "FIELDS", "40"}
+		if r.IntN(4) == 0 {
+			args = []string{"HSETEX", w.key("h"), "KEEPTTL", "FIELDS", "40"}
+		}
+		for range 40 {
+			args = append(args, fmt.Sprint("f", r.IntN(600)), w.word())
+		}
+		return args
+	case 39:
+		return []string{"HGETEX", w.key("h"), []string{"EX", "PX"}[r.IntN(2)], fmt.Sprint(r.IntN(500)), "FIELDS", "2", fmt.Sprint("f", r.IntN(600)), fmt.Sprint(r.IntN(40))}
+	case 40:
+		return []string{[]string{"HINCRBY", "HINCRBYFLOAT", "HSETNX"}[r.IntN(3)], w.key("h"), fmt.Sprint("n", r.IntN(20)), "3"}
+	case 41:
+		switch f := fmt.Sprint("f", r.IntN(600)); r.IntN(4) {
+		case 0:
+			return []string{"HGET", w.key("h"), f}
+		case 1:
+			return []string{"HGETALL", w.key("h")}
+		case 2:
+			return []string{"HPEXPIRETIME", w.key("h"), "FIELDS", "2", f, fmt.Sprint("n", r.IntN(20))}
+		default:
+			return []string{"HGETDEL", w.key("h"), "FIELDS", "2", f, fmt.Sprint("n", r.IntN(20))}
+		}
 	case 32:
 		return []string{"MOVE", w.key([]string{"s", "h", "l", "t", "z"}[r.IntN(5)]), fmt.Sprint(r.IntN(2))}
 	default:

@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-db/holdfast/server/keyspace"
 )
 
-// The janitor removes expired keys, unloads what does not fit the memory budget, and watches the disk.
+// The janitor removes expired keys and fields of hashes, unloads what does not fit the memory budget, and watches the disk.
 
 // janitorTick is how often the janitor looks: Redis's hz 10.
 const janitorTick = 100 * time.Millisecond
@@ -98,7 +98,10 @@ func (e *Engine) expireCycle(ctx context.Context) {
 				e.expire(db, o)
 				n++
 			}
-			more = more || n == expireBatch
+			for o := db.DueFields(e.ctx.Now); o != nil && n < expireBatch; o = db.DueFields(e.ctx.Now) {
+				n += e.expireFields(db, o, expireBatch-n)
+			}
+			more = more || n >= expireBatch
 		}
 		e.Unlock()
 	}
@@ -118,6 +121,34 @@ func (e *Engine) expire(db *keyspace.DB, o *keyspace.Object) {
 	e.setNextOff()
 	e.ks.AfterCommand()
 	e.tellKey(db, command.EventExpired, "expired", key)
+}
+
+// expireFields deletes up to max fields of a hash whose time has come, and the key with the last field; it logs an HDEL and returns
+// how many there were. REQUIRES: the lock.
+func (e *Engine) expireFields(db *keyspace.DB, o *keyspace.Object, max int) int {
+	h := o.Hash()
+	due := command.DueFields(h, e.ctx.Now, max)
+	if len(due) == 0 {
+		return 0
+	}
+	db.Touch(o)
+	for _, f := range due {
+		h.Del(f)
+	}
+	e.ks.ExpiredFields += int64(len(due))
+	key := []byte(o.Key())
+	e.emit(db.Index(), append([][]byte{[]byte("HDEL"), key}, due...))
+	last := h.Len() == 0
+	if last {
+		db.DeleteObject(o)
+	}
+	e.setNextOff()
+	e.ks.AfterCommand()
+	e.tellKey(db, command.EventHash, "hexpired", key)
+	if last {
+		e.tellKey(db, command.EventGeneric, "del", key)
+	}
+	return len(due)
 }
 
 // coldExpireBatch is how many expired keys that are not in memory are removed in one round.
@@ -184,6 +215,8 @@ func (e *Engine) expireCold(ctx context.Context) {
 			}
 			if at := o.ExpireAt(); o.Type() != keyspace.TypeNone && at != 0 && at <= e.ctx.Now && !e.replica.Load() {
 				e.expire(l.DB(), o)
+			} else if o.Type() == keyspace.TypeHash && !e.replica.Load() {
+				e.expireFields(l.DB(), o, expireBatch) // it is in memory now: the rest is found like that of others
 			}
 			l.Unpin(o)
 		}

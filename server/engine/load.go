@@ -200,9 +200,6 @@ func (l *Loader) entry(enc *keyspace.RowEncoder, value *command.ValueBuilder, e 
 	}
 	// The file's checksum protects it, and what a value has twice goes into it once, so duplicates need no search.
 	rest, err := rdb.DecodeTrusted(e.Type, e.Value, value)
-	if errors.Is(err, command.ErrFieldTTL) {
-		return fmt.Errorf("%w: %w", ErrForeignData, err)
-	}
 	if err != nil {
 		return err
 	}
@@ -216,6 +213,9 @@ func (l *Loader) entry(enc *keyspace.RowEncoder, value *command.ValueBuilder, e 
 		// A key that has expired long ago is a key until its primary deletes it; 0 means none with us.
 		at = max(e.ExpireMs, 1)
 		d.Expires++
+	}
+	if h, ok := value.Collection.(*keyspace.Hash); ok && h.Timed() > 0 {
+		d.Timed++
 	}
 	if value.Collection == nil {
 		enc.String(d.Phys, e.Key, value.Str, at)

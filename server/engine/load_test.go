@@ -90,6 +90,7 @@ func load(e *Engine, file io.Reader, off wal.Offset, lineage []wal.LineageEntry)
 func filled(t testing.TB, clk *clock, seed uint64, n int) *Engine {
 	e := mustOpen(t, testOptions(vfs.NewMem(), clk))
 	work, cl := newWorkload(seed), e.NewClient()
+	work.plain = true
 	for range n {
 		cl.DB = work.r.IntN(3)
 		args := work.next()
@@ -263,7 +264,7 @@ func TestLoadRefuses(t *testing.T) {
 		"no rdb":       {[]byte("-ERR something else entirely\r\n"), "version"},
 		"selected":     {head(append([]byte{250}, "\x0erepl-stream-db\x0299"...)...), "database 99"},
 		"lineage":      {head(append([]byte{250}, "\x10holdfast-lineage\x01x"...)...), LineageAux},
-		"field expiry": {head(append([]byte{byte(rdb.TypeHashMetadata)}, "\x01h\x88\x77\x66\x55\x44\x33\x22\x11\x01\x01\x01f\x01v"...)...), "expiry of hash fields"},
+		"field expiry": {head(append([]byte{byte(rdb.TypeHashMetadata)}, "\x01h\x88\x77\x66\x55\x44\x33\x22\x11\x01\x01\x01f\x01v"...)...), "field expiry"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := load(r, bytes.NewReader(c.file), 9000, lineageOf(9000))

@@ -190,24 +190,34 @@ func (v *MarkView) feedRow(ctx context.Context, phys uint32, row *keyspace.RowHe
 	if err != nil {
 		return err
 	}
+	times := fieldTimesWalk{open: v.view.NewIter, phys: phys, oid: row.TimesOID}
 	count := uint64(0)
 	for more, n := it.First(), 1; more; more, n = it.Next(), n+1 {
 		if n%markLook == 0 { // whoever replaces the store waits for views to be closed
 			if err := v.ended(ctx); err != nil {
-				return errors.Join(err, it.Close())
+				return errors.Join(err, it.Close(), times.close(times.seen))
 			}
 		}
 		_, _, sub, ok := keyspace.ParseElemKey(it.Key())
 		if !ok {
-			return errors.Join(fmt.Errorf("element row %x is malformed", it.Key()), it.Close())
+			return errors.Join(fmt.Errorf("element row %x is malformed", it.Key()), it.Close(), times.close(times.seen))
 		}
-		n, err := keyspace.VisitRowElements(row.Type, sub, it.Value(), sink)
+		at, err := times.next(sub)
 		if err != nil {
-			return errors.Join(err, it.Close())
+			return errors.Join(err, it.Close(), times.close(times.seen))
+		}
+		n := 1
+		if at != 0 {
+			err = sink.FieldTTL(sub, it.Value(), at)
+		} else {
+			n, err = keyspace.VisitRowElements(row.Type, sub, it.Value(), sink)
+		}
+		if err != nil {
+			return errors.Join(err, it.Close(), times.close(times.seen))
 		}
 		count += uint64(n)
 	}
-	if err := it.Close(); err != nil {
+	if err := errors.Join(it.Close(), times.close(row.Times)); err != nil {
 		return err
 	}
 	if count != row.Count {

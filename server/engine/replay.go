@@ -34,7 +34,7 @@ func (e *Engine) recover(until wal.Offset) error {
 	e.newKeyspace()
 	layout := make([]keyspace.DBLayout, len(m.DBs))
 	for i, d := range m.DBs {
-		layout[i] = keyspace.DBLayout{Logical: d.Logical, Phys: d.Phys, Keys: d.Keys, Expires: d.Expires}
+		layout[i] = keyspace.DBLayout{Logical: d.Logical, Phys: d.Phys, Keys: d.Keys, Expires: d.Expires, Timed: d.Timed}
 	}
 	e.ks.Restore(layout, m.NextPhys, m.NextOID)
 	for len(e.selects) < e.ks.NumDBs() {

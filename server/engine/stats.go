@@ -20,6 +20,7 @@ type counters struct {
 // DBStats are one database's counts.
 type DBStats struct {
 	Keys, Expires, Resident int
+	Timed                   int // hashes with fields that expire
 }
 
 // Stats is what INFO shows of the engine.
@@ -35,9 +36,11 @@ type Stats struct {
 	BackPressure int64 // writes that waited for a checkpoint
 	Blocked      int64 // clients waiting for a key
 	Expired      int64
-	Evicted      int64
-	MaxHold      time.Duration // longest hold of the executor lock since the last call with reset
-	Watching     int
+	// ExpiredFields counts fields of hashes that have expired.
+	ExpiredFields int64
+	Evicted       int64
+	MaxHold       time.Duration // longest hold of the executor lock since the last call with reset
+	Watching      int
 
 	First, Durable, End wal.Offset
 	ReplID              string
@@ -79,7 +82,7 @@ func (e *Engine) statsUnlocked() Stats {
 func (e *Engine) statsLocked(s *Stats) {
 	for i := range e.ks.NumDBs() {
 		db := e.ks.DB(i)
-		s.DBs = append(s.DBs, DBStats{db.Resident() + db.Cold(), db.Expires(), db.Resident()})
+		s.DBs = append(s.DBs, DBStats{db.Resident() + db.Cold(), db.Expires(), db.Resident(), db.TimedHashes()})
 	}
 	s.End = e.logEnd
 	s.UsedBytes = e.ks.Used()
@@ -89,7 +92,7 @@ func (e *Engine) statsLocked(s *Stats) {
 	s.DirtyBytes, s.DirtyObjects = e.ks.Dirty()
 	s.ColdLoads, s.ColdInLock, s.Unloaded = e.stats.coldLoads, e.ks.ColdInLock, e.stats.unloaded
 	s.BackPressure, s.Blocked = e.stats.backPressure, e.stats.blocked
-	s.Expired, s.Evicted = e.ks.Expired, e.evicted
+	s.Expired, s.ExpiredFields, s.Evicted = e.ks.Expired, e.ks.ExpiredFields, e.evicted
 	s.MaxHold = time.Duration(e.maxHold.ns)
 	s.Watching = len(e.watched)
 }
@@ -98,6 +101,7 @@ func (e *Engine) statsLocked(s *Stats) {
 func (e *Engine) ResetStats() {
 	blocked := e.stats.blocked
 	e.stats = counters{blocked: blocked}
+	e.ks.ExpiredFields = 0
 	e.ks.Expired, e.evicted, e.maxHold.ns, e.ks.ColdInLock = 0, 0, 0, 0
 }
 

@@ -143,6 +143,10 @@ func (db *DB) install(o *Object) *Object {
 		db.expires++
 		db.coldExpires--
 	}
+	if o.typ == TypeHash && o.Hash().t != nil {
+		db.indexFields(o)
+		db.coldTimed--
+	}
 	db.account(o)
 	return o
 }
@@ -177,7 +181,7 @@ func (ks *Keyspace) Restore(layout []DBLayout, nextPhys uint32, nextOID uint64) 
 			ks.dbs = append(ks.dbs, ks.newDB(len(ks.dbs)))
 		}
 		db := ks.dbs[l.Logical]
-		db.phys, db.cold, db.coldExpires = l.Phys, int(l.Keys), int(l.Expires)
+		db.phys, db.cold, db.coldExpires, db.coldTimed = l.Phys, int(l.Keys), int(l.Expires), int(l.Timed)
 	}
 	ks.nextPhys = max(ks.nextPhys, nextPhys)
 	ks.nextOID = max(ks.nextOID, nextOID)
@@ -345,8 +349,8 @@ func (db *DB) Due(nowMs int64) *Object {
 // Phys returns the physical id under which the store keeps the database's rows.
 func (db *DB) Phys() uint32 { return db.phys }
 
-// HasCold tells whether the store may have keys with an expiry that are not in memory.
-func (db *DB) HasColdExpires() bool { return db.coldExpires > 0 }
+// HasColdExpires tells whether the store may have keys with an expiry, their own or a field's, that are not in memory.
+func (db *DB) HasColdExpires() bool { return db.coldExpires > 0 || db.coldTimed > 0 }
 
 // Row returns the physical database of the load and the key of its main row.
 func (l *Loading) Row() (phys uint32, row []byte) {

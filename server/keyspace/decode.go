@@ -23,6 +23,9 @@ func DecodeSmall(t Type, enc Encoding, l *Limits, value []byte) (collection, err
 		want, encs = rdb.TypeSet, [2]Encoding{EncIntset, EncHashtable}
 	case TypeHash:
 		want, encs = rdb.TypeHash, [2]Encoding{EncListpack, EncHashtable}
+		if len(value) > 0 && rdb.Type(value[0]) == rdb.TypeHashMetadata {
+			return decodeTimedHash(enc, l, value)
+		}
 	case TypeZSet:
 		want, encs = rdb.TypeZSet2, [2]Encoding{EncListpack, EncSkiplist}
 	default:
@@ -66,6 +69,42 @@ func DecodeSmall(t Type, enc Encoding, l *Limits, value []byte) (collection, err
 		return nil, fmt.Errorf("%w: %d bytes behind a %s", errRow, len(rest), t)
 	}
 	return c, nil
+}
+
+// decodeTimedHash is DecodeSmall of a hash with fields that expire.
+func decodeTimedHash(enc Encoding, l *Limits, value []byte) (collection, error) {
+	bad := func() (collection, error) { return nil, fmt.Errorf("%w: a hash with fields that expire", errRow) }
+	if enc != EncListpackEx && enc != EncHashtable || len(value) < 9 {
+		return bad()
+	}
+	first := binary.LittleEndian.Uint64(value[1:])
+	n, rest, ok := rdb.ReadLen(value[9:])
+	if !ok || n == 0 || n > uint64(len(rest)) || first == 0 || first > math.MaxInt64 {
+		return bad()
+	}
+	h := newCollection(TypeHash, l, false, enc).(*Hash)
+	for ; n > 0; n-- {
+		var ttl uint64
+		var f, v []byte
+		if ttl, rest, ok = rdb.ReadLen(rest); !ok || ttl > math.MaxInt64-first {
+			return bad()
+		}
+		if f, rest, ok = rdb.ReadString(rest); ok {
+			if v, rest, ok = rdb.ReadString(rest); ok {
+				ok = h.decode(f, v)
+			}
+		}
+		if !ok {
+			return bad()
+		}
+		if ttl != 0 {
+			h.SetExpire(f, int64(first+ttl-1))
+		}
+	}
+	if len(rest) != 0 || h.EarliestExpire() != int64(first) {
+		return bad()
+	}
+	return h, nil
 }
 
 // decode adds a field, whatever the limits say now.

@@ -48,16 +48,19 @@ type DBLayout struct {
 	Logical       int
 	Phys          uint32
 	Keys, Expires int64
+	Timed         int64 // hashes with fields that expire
 }
 
 // frozenRow is the state that an object had at the hand-over, kept because it has changed since.
 type frozenRow struct {
-	exists bool
-	row    []byte // encoded main row; nil if it was taken already
-	val    []byte // if not nil, the end of the row: the bytes of a large string, shared with whoever has them
-	big    collection
-	oid    uint64
-	expire int64
+	exists   bool
+	row      []byte // encoded main row; nil if it was taken already
+	val      []byte // if not nil, the end of the row: the bytes of a large string, shared with whoever has them
+	big      collection
+	oid      uint64
+	times    *fieldTimes // of a big hash, nil if no field expires
+	timesOID uint64
+	expire   int64 // due
 }
 
 // FreezeStats counts copy-on-write.
@@ -113,12 +116,13 @@ func (db *DB) Touch(o *Object) {
 const bigDirtyCost = 64 << 10
 
 func (ks *Keyspace) freeze(o *Object) {
-	f := &frozenRow{exists: o.typ != TypeNone, expire: o.ExpireAt()}
+	f := &frozenRow{exists: o.typ != TypeNone, expire: o.due()}
 	if o.flags&flagVisited == 0 {
 		if f.exists {
 			if c := o.coll(); c != nil && c.Big() {
 				ks.assignOID(o)
 				f.big, f.oid = c, o.oid()
+				f.times, f.timesOID = o.bigTimes()
 				c.handover()
 			}
 			room := 0
@@ -144,12 +148,24 @@ func (ks *Keyspace) frozenOf(o *Object) *frozenRow {
 	return ks.frozen[o]
 }
 
-// assignOID gives a big collection the identity of its element rows.
+// assignOID gives a big collection the identity of its element rows, and of those of its times.
 func (ks *Keyspace) assignOID(o *Object) {
 	if e := o.extend(); e.oid == 0 {
 		e.oid = ks.nextOID
 		ks.nextOID++
 	}
+	if t, oid := o.bigTimes(); t != nil && oid == 0 {
+		t.oid = ks.nextOID
+		ks.nextOID++
+	}
+}
+
+// bigTimes returns when the fields of a big hash expire, and the identity of the rows that tell it; nil if none does.
+func (o *Object) bigTimes() (*fieldTimes, uint64) {
+	if o.typ != TypeHash || !o.Hash().timed() {
+		return nil, 0
+	}
+	return o.Hash().t, o.Hash().t.oid
 }
 
 // Dirty returns the bytes (estimated) and objects that changed since the last hand-over.
@@ -182,7 +198,7 @@ func (ks *Keyspace) HandOver() *Handover {
 			db.dirty, db.deadOIDs = objectList{}, nil
 		}
 		h.Layout = append(h.Layout, DBLayout{Logical: i, Phys: db.phys,
-			Keys: int64(db.live + db.cold), Expires: int64(db.expires + db.coldExpires)})
+			Keys: int64(db.live + db.cold), Expires: int64(db.expires + db.coldExpires), Timed: int64(db.TimedHashes())})
 	}
 	slices.SortFunc(h.DBs, func(a, b HandedDB) int { return int(a.Phys) - int(b.Phys) })
 	ks.handed = h
@@ -251,7 +267,7 @@ type RowSink struct {
 
 // BigRows gives the element rows of a big collection that changed before the hand-over.
 type BigRows struct {
-	c      collection
+	c      handedRows
 	subs   []string
 	i      int
 	loaded uint64 // keeps the loads of elemWalk from being optimised away
@@ -299,16 +315,22 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte, enough 
 			if f.big != nil {
 				sink.Big(f.oid, &BigRows{c: f.big})
 			}
+			if f.times != nil {
+				sink.Big(f.timesOID, &BigRows{c: f.times})
+			}
 			bytes += len(f.row)
 			f.row, f.val = nil, nil
 		} else {
 			o.flags |= flagVisited
-			exists, expire = o.typ != TypeNone, o.ExpireAt()
+			exists, expire = o.typ != TypeNone, o.due()
 			if exists {
 				if c := o.coll(); c != nil && c.Big() {
 					ks.assignOID(o)
 					c.handover()
 					sink.Big(o.oid(), &BigRows{c: c})
+					if t, oid := o.bigTimes(); t != nil {
+						sink.Big(oid, &BigRows{c: t})
+					}
 				}
 				var shared []byte
 				if buf, shared = shareRow(buf, o); shared != nil {
@@ -459,7 +481,7 @@ func (d *HandedDB) Settle(h *Handover, objs []*Object, enough func() bool) int {
 		if c := o.coll(); c != nil {
 			c.settle()
 		}
-		o.setStored(o.typ != TypeNone, o.ExpireAt())
+		o.setStored(o.typ != TypeNone, o.due())
 		if o.typ == TypeNone && o.flags&flagPinned == 0 && !db.dead {
 			db.discard(o)
 		}
@@ -559,10 +581,14 @@ func (db *DB) resize(o *Object, bytes int64) {
 	}
 }
 
-// AfterCommand brings the accounts of the collections that a command touched up to date.
+// AfterCommand brings the accounts of the collections that a command touched up to date, and the list of those with fields that
+// expire.
 func (ks *Keyspace) AfterCommand() {
 	for i, t := range ks.touched {
 		if t.o.typ > TypeString && t.o.flags&flagDetached == 0 {
+			if t.o.typ == TypeHash {
+				t.db.indexFields(t.o)
+			}
 			t.db.account(t.o)
 		}
 		ks.touched[i] = touched{}

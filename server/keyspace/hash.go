@@ -9,7 +9,8 @@ import (
 
 // Hash is a hash: fields with values. Small ones are packed and keep the order of insertion, as Redis's listpacks do;
 // past a limit a hash becomes a dict, and never goes back. A packed hash is always one row, since only that keeps its
-// order; a dict has a row for each field once it is big.
+// order; a dict has a row for each field once it is big. When fields expire is told beside them (fieldTimes); a field that has expired
+// is a field until it is deleted.
 //
 // Slices given to a Hash are copied; slices it returns are read-only and valid until its next change.
 type Hash struct {
@@ -18,6 +19,7 @@ type Hash struct {
 	n   int    // fields in p
 	d   *dict  // nil while packed
 	tr  *elemTracker
+	t   *fieldTimes // nil: no field expires
 }
 
 // hashOverhead is the struct with its allocation header; those of the others are alike.
@@ -34,20 +36,76 @@ func (h *Hash) Len() int {
 	return h.n
 }
 
-// Encoding returns EncListpack or EncHashtable.
+// Encoding returns EncListpack, EncListpackEx if fields expire, or EncHashtable.
 func (h *Hash) Encoding() Encoding {
 	if h.d != nil {
 		return EncHashtable
+	}
+	if h.timed() {
+		return EncListpackEx
 	}
 	return EncListpack
 }
 
 // Bytes estimates the memory in use.
 func (h *Hash) Bytes() int64 {
-	if h.d != nil {
-		return hashOverhead + h.d.bytes
+	n := int64(hashOverhead)
+	if h.t != nil {
+		n += h.t.memory()
 	}
-	return hashOverhead + int64(cap(h.p))
+	if h.d != nil {
+		return n + h.d.bytes
+	}
+	return n + int64(cap(h.p))
+}
+
+func (h *Hash) timed() bool { return h.t != nil && h.t.len() > 0 }
+
+// Timed returns how many fields have an expiry.
+func (h *Hash) Timed() int {
+	if h.t == nil {
+		return 0
+	}
+	return h.t.len()
+}
+
+// ExpireAt returns when field f expires in unix ms, 0 if it does not or is not there.
+func (h *Hash) ExpireAt(f []byte) int64 {
+	if h.t == nil {
+		return 0
+	}
+	return h.t.get(f)
+}
+
+// SetExpire sets when field f expires in unix ms; 0 removes its expiry. REQUIRES: f is there.
+func (h *Hash) SetExpire(f []byte, atMs int64) {
+	if atMs == 0 {
+		if h.t != nil {
+			h.t.remove(f)
+		}
+		return
+	}
+	if h.t == nil {
+		h.t = newFieldTimes(h.tr != nil)
+	}
+	h.t.set(f, atMs)
+}
+
+// Due yields the fields whose time has come, in order of time, equal times in order of name. The hash must not change meanwhile.
+func (h *Hash) Due(nowMs int64) iter.Seq[string] {
+	return func(yield func(f string) bool) {
+		if h.t != nil {
+			h.t.each(func(f string, at int64) bool { return at <= nowMs && yield(f) })
+		}
+	}
+}
+
+// EarliestExpire returns the time in unix ms at which the first of the fields expires, 0 if none does.
+func (h *Hash) EarliestExpire() int64 {
+	if h.t == nil {
+		return 0
+	}
+	return h.t.earliest()
 }
 
 // locate returns where field f of a packed hash begins, its value, and the offsets where the value begins and ends.
@@ -77,8 +135,16 @@ func (h *Hash) Get(f []byte) (v []byte, ok bool) {
 	return nil, false
 }
 
-// Set sets field f to v and tells whether the field is new.
+// Set sets field f to v, which never expires then, and tells whether the field is new.
 func (h *Hash) Set(f, v []byte) (created bool) {
+	if h.t != nil {
+		h.t.remove(f)
+	}
+	return h.SetKeepExpire(f, v)
+}
+
+// SetKeepExpire is Set that leaves alone when the field expires.
+func (h *Hash) SetKeepExpire(f, v []byte) (created bool) {
 	if h.d == nil && (len(f) > h.lim.HashMaxListpackValue || len(v) > h.lim.HashMaxListpackValue) {
 		h.convert()
 	}
@@ -121,6 +187,9 @@ func (h *Hash) Set(f, v []byte) (created bool) {
 
 // Del removes field f and tells whether it was there.
 func (h *Hash) Del(f []byte) bool {
+	if h.t != nil {
+		h.t.remove(f)
+	}
 	if h.d == nil {
 		at, _, _, to, ok := h.locate(f)
 		if ok {
@@ -157,7 +226,10 @@ func (h *Hash) convert() {
 func (h *Hash) grown() {
 	if h.tr == nil && tableIsBig(h.d) {
 		h.tr = newElemTracker(h)
-		h.markAllDirty()
+		markTable(h.tr, h.d)
+		if h.t != nil {
+			h.t.grown()
+		}
 	}
 }
 
@@ -214,6 +286,9 @@ func (h *Hash) Random(r *rand.Rand) (f, v []byte) {
 // Clone returns an independent copy.
 func (h *Hash) Clone() *Hash {
 	c := &Hash{lim: h.lim, n: h.n}
+	if h.timed() {
+		c.t = h.t.clone(h.tr != nil)
+	}
 	if h.d == nil {
 		c.p = append([]byte(nil), h.p...)
 		return c
@@ -221,7 +296,7 @@ func (h *Hash) Clone() *Hash {
 	c.d = h.d.clone(true)
 	if h.tr != nil {
 		c.tr = newElemTracker(c)
-		c.markAllDirty()
+		markTable(c.tr, c.d)
 	}
 	return c
 }
@@ -231,6 +306,14 @@ func (h *Hash) Big() bool { return h.tr != nil }
 
 // AppendValue appends the RDB type byte and payload.
 func (h *Hash) AppendValue(dst []byte) []byte {
+	if h.timed() {
+		first := h.t.earliest()
+		dst = rdb.AppendFieldTTLHeader(dst, first, h.Len())
+		for f, v := range h.All() {
+			dst = rdb.AppendFieldTTL(dst, f, v, h.t.get(f), first)
+		}
+		return dst
+	}
 	dst = rdb.AppendHeader(dst, rdb.TypeHash, h.Len())
 	for f, v := range h.All() {
 		dst = rdb.AppendString(rdb.AppendString(dst, f), v)
@@ -260,11 +343,35 @@ func loadElem(d *dict, sub, val []byte) error {
 	return nil
 }
 
-func (h *Hash) handover()            { h.tr.handover() }
-func (h *Hash) giveBack()            { h.tr.giveBack() }
-func (h *Hash) settle()              { h.tr.settle() }
+func (h *Hash) handover() {
+	h.tr.handover()
+	if h.t != nil {
+		h.t.handover()
+	}
+}
+
+func (h *Hash) giveBack() {
+	h.tr.giveBack()
+	if h.t != nil {
+		h.t.giveBack()
+	}
+}
+
+func (h *Hash) settle() {
+	h.tr.settle()
+	if h.t != nil {
+		h.t.settle()
+	}
+}
+
+func (h *Hash) markAllDirty() {
+	markTable(h.tr, h.d)
+	if h.t != nil {
+		h.t.markAllDirty()
+	}
+}
+
 func (h *Hash) handedSubs() []string { return h.tr.handedSubs() }
-func (h *Hash) markAllDirty()        { markTable(h.tr, h.d) }
 func (h *Hash) handedRow(sub string) ([]byte, bool) {
 	return h.tr.handedRow(sub)
 }

@@ -83,6 +83,8 @@ type Keyspace struct {
 	// ColdInLock counts rows that had to be read while the lock was held.
 	ColdInLock int64
 	Expired    int64
+	// ExpiredFields counts fields of hashes that were deleted because their time had come.
+	ExpiredFields int64
 	// Hits and Misses count the look-ups of commands that read, as INFO shows them.
 	Hits, Misses int64
 
@@ -112,11 +114,13 @@ type DB struct {
 	cold        int // keys that only the store has
 	expires     int // resident keys with an expiry
 	coldExpires int
+	coldTimed   int // hashes with fields that expire that only the store has
 
 	used int64 // bytes accounted for what is resident
 	dead bool  // flushed: nothing of it counts any more
 
-	expiry *btree.BTreeG[*Object] // resident keys by expiry
+	expiry   *btree.BTreeG[*Object] // resident keys by expiry
+	fieldDue *btree.BTreeG[*Object] // resident hashes by the expiry of their first field
 
 	dirty    objectList
 	deadOIDs []uint64
@@ -133,7 +137,7 @@ func New(n int, limits *Limits, rows Rows) *Keyspace {
 
 func (ks *Keyspace) newDB(index int) *DB {
 	ks.nextPhys++
-	return &DB{ks: ks, index: index, phys: ks.nextPhys, expiry: newExpiry()}
+	return &DB{ks: ks, index: index, phys: ks.nextPhys, expiry: newExpiry(), fieldDue: newFieldDue()}
 }
 
 // Limits returns the encoding thresholds.
@@ -372,6 +376,9 @@ func (db *DB) Put(key []byte, v any) *Object {
 
 // dropValue removes o's value (and its expiry, unless keepTTL) ahead of a new one. REQUIRES: Touch(o).
 func (db *DB) dropValue(o *Object, keepTTL bool) {
+	if o.typ == TypeHash && o.p != nil {
+		db.dropFields(o)
+	}
 	if o.ext != nil {
 		if o.ext.oid != 0 {
 			db.deadOIDs = append(db.deadOIDs, o.ext.oid)
@@ -468,6 +475,15 @@ func (db *DB) MoveTo(o *Object, to *DB, newKey []byte) *Object {
 		} else if c := n.coll(); c != nil {
 			c.markAllDirty() // the rows in the other database get a new identity
 		}
+	}
+	if o.typ == TypeHash {
+		db.unindexFields(o)
+		if t := n.Hash().t; t != nil && db != to && t.oid != 0 {
+			db.deadOIDs = append(db.deadOIDs, t.oid)
+			t.oid = 0
+		}
+		to.indexFields(n)
+		o.p = nil // what is told of its fields is n's now
 	}
 	if o.typ != TypeString {
 		to.ks.touched = append(to.ks.touched, touched{to, n})

@@ -46,10 +46,12 @@ const (
 	EncIntset     Encoding = 5
 	EncQuicklist  Encoding = 6
 	EncSkiplist   Encoding = 7
-	encodingCount          = 8
+	EncListpackEx Encoding = 8 // a packed hash whose fields expire, as of Redis 7.4
+	encodingCount          = 9
 )
 
-var encodingNames = [encodingCount]string{"raw", "int", "embstr", "listpack", "hashtable", "intset", "quicklist", "skiplist"}
+var encodingNames = [encodingCount]string{"raw", "int", "embstr", "listpack", "hashtable", "intset", "quicklist", "skiplist",
+	"listpackex"}
 
 // String names the encoding as OBJECT ENCODING prints it.
 func (e Encoding) String() string {
@@ -121,7 +123,7 @@ const (
 // ext holds what only some objects have.
 type ext struct {
 	expireAt     int64  // unix ms; 0 = none
-	storedExpire int64  // the expiry row that the store has for this key; 0 = none
+	storedExpire int64  // the time of the expiry row that the store has for this key (due); 0 = none
 	oid          uint64 // identity of the element rows of a big collection; 0 = none
 }
 

@@ -11,15 +11,21 @@ import (
 
 // A main row's value:
 //
-//	byte 0    flags: bit 0 has an expiry, bit 1 big, bit 2 string built piecewise (encoding raw)
+//	byte 0    flags: bit 0 has an expiry, bit 1 big, bit 2 string built piecewise (encoding raw), bit 3 a hash with fields that
+//	          expire (format 2 of the store)
 //	byte 1    type (high nibble) and encoding (low nibble)
 //	[8]       expiry, unix ms, little endian, if bit 0
+//	[8]       earliest expiry of a field, unix ms, little endian, if bit 3
 //	small     RDB type byte and payload, so that DUMP and an RDB stream copy bytes
-//	big       8 bytes big endian identity of the element rows, uvarint count of elements
+//	big       8 bytes big endian identity of the element rows, uvarint count of elements; if bit 3 the same again for the rows of
+//	          times: the field is their sub-key, 8 bytes big endian unix ms their value
+//
+// A key has one expiry row, at the earlier of its own expiry and that of its first field.
 const (
 	rowHasExpire = 1 << 0
 	rowBig       = 1 << 1
 	rowRaw       = 1 << 2
+	rowTimed     = 1 << 3
 )
 
 // errRow marks a row that cannot be decoded; the store's checksums make it a bug or a newer format.
@@ -30,7 +36,13 @@ func appendRow(dst []byte, o *Object) []byte {
 	dst = appendRowHead(dst, o)
 	if c := o.coll(); c != nil && c.Big() {
 		dst = binary.BigEndian.AppendUint64(dst, o.oid())
-		return binary.AppendUvarint(dst, uint64(c.Len()))
+		dst = binary.AppendUvarint(dst, uint64(c.Len()))
+		if o.typ == TypeHash && o.Hash().timed() {
+			t := o.Hash().t
+			dst = binary.BigEndian.AppendUint64(dst, t.oid)
+			dst = binary.AppendUvarint(dst, uint64(t.len()))
+		}
+		return dst
 	}
 	return o.AppendValue(dst)
 }
@@ -46,6 +58,12 @@ func appendRowHead(dst []byte, o *Object) []byte {
 	if c != nil && c.Big() {
 		flags |= rowBig
 	}
+	fields := int64(0)
+	if o.typ == TypeHash {
+		if fields = o.Hash().EarliestExpire(); fields != 0 {
+			flags |= rowTimed
+		}
+	}
 	enc := EncRaw
 	if c != nil {
 		enc = c.Encoding()
@@ -55,6 +73,9 @@ func appendRowHead(dst []byte, o *Object) []byte {
 	dst = append(dst, flags, byte(o.typ)<<4|byte(enc))
 	if expire != 0 {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(expire))
+	}
+	if fields != 0 {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(fields))
 	}
 	return dst
 }
@@ -78,12 +99,19 @@ type RowHeader struct {
 	OID      uint64
 	Count    uint64
 	Value    []byte // small: RDB type byte and payload
+
+	FieldsExpireAt int64  // when the first field of a hash expires, 0 = none does
+	TimesOID       uint64 // of a big hash with fields that expire: identity and count of the rows of times
+	Times          uint64
 }
+
+// Due returns the time of the key's expiry row, 0 if it has none.
+func (h *RowHeader) Due() int64 { return earlier(h.ExpireAt, h.FieldsExpireAt) }
 
 // ParseRow decodes a main row's value. Value points into row.
 func ParseRow(row []byte) (RowHeader, error) {
 	var h RowHeader
-	if len(row) < 2 || row[0]&^(rowHasExpire|rowBig|rowRaw) != 0 {
+	if len(row) < 2 || row[0]&^(rowHasExpire|rowBig|rowRaw|rowTimed) != 0 {
 		return h, errRow
 	}
 	h.Type, h.Encoding = Type(row[1]>>4), Encoding(row[1]&15)
@@ -99,6 +127,16 @@ func ParseRow(row []byte) (RowHeader, error) {
 		h.ExpireAt = int64(binary.LittleEndian.Uint64(rest))
 		rest = rest[8:]
 	}
+	timed := row[0]&rowTimed != 0
+	if timed {
+		if len(rest) < 8 || h.Type != TypeHash {
+			return h, errRow
+		}
+		if h.FieldsExpireAt = int64(binary.LittleEndian.Uint64(rest)); h.FieldsExpireAt <= 0 {
+			return h, errRow
+		}
+		rest = rest[8:]
+	}
 	if !h.Big {
 		if len(rest) == 0 {
 			return h, errRow
@@ -106,16 +144,28 @@ func ParseRow(row []byte) (RowHeader, error) {
 		h.Value = rest
 		return h, nil
 	}
-	if len(rest) < 9 {
+	var ok bool
+	if h.OID, h.Count, rest, ok = cutRows(rest); ok && timed {
+		h.TimesOID, h.Times, rest, ok = cutRows(rest)
+		ok = ok && h.Times > 0 && h.TimesOID != h.OID
+	}
+	if !ok || len(rest) != 0 {
 		return h, errRow
 	}
-	h.OID = binary.BigEndian.Uint64(rest)
-	n, k := binary.Uvarint(rest[8:])
-	if k <= 0 || 8+k != len(rest) || h.OID == 0 {
-		return h, errRow
-	}
-	h.Count = n
 	return h, nil
+}
+
+// cutRows reads the identity and the count of element rows.
+func cutRows(p []byte) (oid, count uint64, rest []byte, ok bool) {
+	if len(p) < 9 {
+		return 0, 0, nil, false
+	}
+	oid = binary.BigEndian.Uint64(p)
+	count, k := binary.Uvarint(p[8:])
+	if k <= 0 || oid == 0 {
+		return 0, 0, nil, false
+	}
+	return oid, count, p[8+k:], true
 }
 
 // readObject reads a key from the store: nil if it is not there. The object is detached: install puts it in place.
@@ -145,8 +195,8 @@ func decodeObject(rows Rows, limits *Limits, phys uint32, key string, row []byte
 	if h.Raw {
 		o.flags |= flagRaw
 	}
-	if h.ExpireAt != 0 {
-		o.ext.storedExpire = h.ExpireAt
+	if at := h.Due(); at != 0 {
+		o.extend().storedExpire = at
 	}
 	switch {
 	case h.Type == TypeString:
@@ -167,35 +217,61 @@ func decodeObject(rows Rows, limits *Limits, phys uint32, key string, row []byte
 	default:
 		o.extend().oid = h.OID
 		c := newCollection(h.Type, limits, true, h.Encoding)
-		lo, hi := ElemObjectRange(phys, h.OID)
-		it, err := rows.Iter(lo, hi)
-		if err != nil {
-			return nil, err
-		}
-		for ok := it.SeekGE(lo); ok; ok = it.Next() {
-			_, _, sub, good := ParseElemKey(it.Key())
-			if !good {
-				it.Close()
-				return nil, errRow
-			}
-			if err := c.loadRow(sub, it.Value()); err != nil {
-				it.Close()
-				return nil, err
-			}
-		}
-		err = it.Err()
-		if cerr := it.Close(); err == nil {
-			err = cerr
-		}
-		if err != nil {
+		if err := loadRows(rows, phys, h.OID, c.loadRow); err != nil {
 			return nil, err
 		}
 		if uint64(c.Len()) != h.Count {
 			return nil, fmt.Errorf("%w: %d elements where the header says %d", errRow, c.Len(), h.Count)
 		}
 		o.setColl(c)
+		if h.TimesOID == 0 {
+			break
+		}
+		hash := o.Hash()
+		hash.t = newFieldTimes(true)
+		hash.t.oid = h.TimesOID
+		err := loadRows(rows, phys, h.TimesOID, func(sub, val []byte) error {
+			if _, ok := hash.Get(sub); !ok {
+				return errRow
+			}
+			return hash.t.loadRow(sub, val)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if uint64(hash.t.len()) != h.Times {
+			return nil, fmt.Errorf("%w: %d times where the header says %d", errRow, hash.t.len(), h.Times)
+		}
+	}
+	if o.typ == TypeHash && o.Hash().EarliestExpire() != h.FieldsExpireAt {
+		return nil, fmt.Errorf("%w: the first field expires at %d where the header says %d", errRow, o.Hash().EarliestExpire(), h.FieldsExpireAt)
 	}
 	return o, nil
+}
+
+// loadRows calls load for each row of a big collection, in order.
+func loadRows(rows Rows, phys uint32, oid uint64, load func(sub, val []byte) error) error {
+	lo, hi := ElemObjectRange(phys, oid)
+	it, err := rows.Iter(lo, hi)
+	if err != nil {
+		return err
+	}
+	for ok := it.SeekGE(lo); ok; ok = it.Next() {
+		_, _, sub, good := ParseElemKey(it.Key())
+		if !good {
+			it.Close()
+			return errRow
+		}
+		if err := load(sub, it.Value()); err != nil {
+			it.Close()
+			return err
+		}
+	}
+	err = it.Err()
+	if cerr := it.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // headerObject makes an object that has no value: key, type and expiry.

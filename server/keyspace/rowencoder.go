@@ -32,6 +32,13 @@ func (e *RowEncoder) Collection(phys uint32, key []byte, v any, expireMs int64) 
 		return
 	}
 	c.handover()
+	e.elements(phys, o.ext.oid, c)
+	if t, oid := o.bigTimes(); t != nil {
+		e.elements(phys, oid, t)
+	}
+}
+
+func (e *RowEncoder) elements(phys uint32, oid uint64, c handedRows) {
 	subs := c.handedSubs()
 	sortStrings(subs)
 	for i, sub := range subs {
@@ -39,7 +46,7 @@ func (e *RowEncoder) Collection(phys uint32, key []byte, v any, expireMs int64) 
 			continue
 		}
 		if val, ok := c.handedRow(sub); ok {
-			e.buf = AppendElemKey(e.buf[:0], phys, o.ext.oid, unsafe.Slice(unsafe.StringData(sub), len(sub)))
+			e.buf = AppendElemKey(e.buf[:0], phys, oid, unsafe.Slice(unsafe.StringData(sub), len(sub)))
 			e.Put(e.buf, val)
 		}
 	}
@@ -58,13 +65,17 @@ func (e *RowEncoder) rows(o *Object, phys uint32, key []byte, expireMs int64) {
 	if big {
 		o.ext.oid = e.NextOID
 		e.NextOID++
+		if t, _ := o.bigTimes(); t != nil {
+			t.oid = e.NextOID
+			e.NextOID++
+		}
 	}
 	e.buf = AppendMainKey(e.buf[:0], phys, o.slot, o.hash, key)
 	n := len(e.buf)
 	e.buf = appendRow(e.buf, o)
 	e.Put(e.buf[:n], e.buf[n:])
-	if expireMs != 0 {
-		e.buf = AppendExpireKey(e.buf[:0], phys, expireMs, o.slot, o.hash, key)
+	if at := o.due(); at != 0 {
+		e.buf = AppendExpireKey(e.buf[:0], phys, at, o.slot, o.hash, key)
 		e.Put(e.buf, nil)
 	}
 }

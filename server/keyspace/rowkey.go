@@ -11,8 +11,8 @@ import (
 //
 //	'a'                                the meta row
 //	'k' db(4) slot(2) hash(8) key      a key's main row: header and value, or header and element count
-//	'o' db(4) object(8) sub            a row of a big collection: hash field, set member, zset member, list node
-//	'x' db(4) at(8) slot(2) hash(8) key   expiry index, no value
+//	'o' db(4) object(8) sub            a row of a big collection: hash field, its time, set member, zset member, list node
+//	'x' db(4) at(8) slot(2) hash(8) key   expiry index, no value; at: when the key expires, or a field of it, whichever comes first
 //
 // db is a physical id: FLUSHDB and SWAPDB map a logical database to another one, so that emptying a database is three
 // range deletes. Element rows sort behind the main rows, since a checkpoint learns of big collections from those.

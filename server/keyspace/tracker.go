@@ -10,7 +10,8 @@ type collection interface {
 	Bytes() int64
 	Encoding() Encoding
 	Big() bool
-	// AppendValue appends the RDB type byte and payload of the whole value, in the plain types 1, 2, 4 and 5.
+	// AppendValue appends the RDB type byte and payload of the whole value, in the plain types 1, 2, 4 and 5; 24 for a hash whose
+	// fields expire.
 	AppendValue(dst []byte) []byte
 
 	// row returns the current value of an element row, valid until the next change: a hash's value, nothing for a set,
@@ -19,12 +20,17 @@ type collection interface {
 	// loadRow adds a row while a big collection is read back, in order of sub. Nothing becomes dirty.
 	loadRow(sub, val []byte) error
 
+	handedRows
 	handover()
 	giveBack()
 	settle()
+	markAllDirty()
+}
+
+// handedRows is what a checkpoint writes of a big collection, or of the times of a big hash.
+type handedRows interface {
 	handedSubs() []string
 	handedRow(sub string) (val []byte, exists bool)
-	markAllDirty()
 }
 
 const (

@@ -22,6 +22,10 @@ func (db *DB) unload(o *Object) {
 		db.expires--
 		db.coldExpires++
 	}
+	if o.typ == TypeHash && o.Hash().t != nil {
+		db.unindexFields(o)
+		db.coldTimed++
+	}
 	db.resize(o, 0)
 	if o.off > db.ks.lastDelete {
 		db.ks.lastDelete = o.off

@@ -84,6 +84,18 @@ const (
 	HashNotInt    = "ERR hash value is not an integer"
 	HashNotFloat  = "ERR hash value is not a float"
 	ValueNaNOrInf = "ERR value is NaN or Infinity"
+
+	// In the words of Redis 7.4 and 8.0.
+	FieldExpireNegative  = "ERR invalid expire time, must be >= 0"
+	FieldsMissing        = "ERR Mandatory argument FIELDS is missing or not at the right position"
+	NumFieldsPositive    = "ERR Parameter `numFields` should be greater than 0"
+	NumFieldsNotPositive = "ERR Number of fields must be a positive integer"
+	NumFieldsMismatch    = "ERR The `numfields` parameter must match the number of arguments"
+	InvalidNumFields     = "ERR invalid number of fields"
+	FieldExpireMissing   = "ERR missing expire time"
+	FieldExpireOnce      = "ERR Only one of EX, PX, EXAT, PXAT or KEEPTTL arguments can be specified"
+	FieldConditionOnce   = "ERR Only one of FXX or FNX arguments can be specified"
+	UnknownArgumentF     = "ERR unknown argument: %s"
 )
 
 // Lists.

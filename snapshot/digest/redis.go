@@ -62,6 +62,15 @@ func (d *Redis) XorMember(member []byte, score float64) {
 	d.Xor(e[:])
 }
 
+// XorTimedField adds a field of a hash that expires; its time is not part of the digest.
+func (d *Redis) XorTimedField(f, v []byte) {
+	var e Redis
+	e.Mix(f)
+	e.Mix(v)
+	e.Xor([]byte("!!hexpire!!"))
+	d.Xor(e[:])
+}
+
 // XorExpire says that the key has an expiry; its time is not part of the digest.
 func (d *Redis) XorExpire() { d.Xor([]byte("!!expire!!")) }
 
@@ -118,11 +127,7 @@ func (r *RedisValue) Field(f, v []byte) error {
 
 // FieldTTL implements rdb.Sink as Redis 7.4 has it: that the field expires is added to the digest, when is not.
 func (r *RedisValue) FieldTTL(f, v []byte, _ int64) error {
-	var e Redis
-	e.Mix(f)
-	e.Mix(v)
-	e.Xor([]byte("!!hexpire!!"))
-	r.D.Xor(e[:])
+	r.D.XorTimedField(f, v)
 	return nil
 }
 

@@ -92,8 +92,11 @@ var bodies = map[Type]func(*decoder, Kind) error{
 	TypeSetListpack:    func(d *decoder, k Kind) error { return d.blob(k, listpack) },
 	TypeListQuicklist:  func(d *decoder, _ Kind) error { return d.quicklist(false) },
 	TypeListQuicklist2: func(d *decoder, _ Kind) error { return d.quicklist(true) },
-	TypeHashMetadata:   func(d *decoder, _ Kind) error { return d.hashMetadata() },
-	TypeHashListpackEx: func(d *decoder, _ Kind) error { return d.hashListpackEx() },
+	TypeHashMetadata:   func(d *decoder, _ Kind) error { return d.hashMetadata(true) },
+	TypeHashListpackEx: func(d *decoder, _ Kind) error { return d.hashListpackEx(true) },
+
+	TypeHashMetadataRC:   func(d *decoder, _ Kind) error { return d.hashMetadata(false) },
+	TypeHashListpackExRC: func(d *decoder, _ Kind) error { return d.hashListpackEx(false) },
 }
 
 // hint bounds an announced count by what the remaining bytes can hold at least bytes for each element.
@@ -278,9 +281,13 @@ func (d *decoder) quicklist(v2 bool) error {
 	return nil
 }
 
-// hashMetadata decodes {min expire ms (8 LE), n, n × (ttl, field, value)}; the field expires at ttl + min - 1, 0 = never.
-func (d *decoder) hashMetadata() error {
-	base, err := d.s.u64()
+// hashMetadata decodes {min expire ms (8 LE), n, n × (ttl, field, value)}; the field expires at ttl + min - 1, 0 = never. Without
+// min, as release candidates of 7.4 wrote it, ttl is the time itself.
+func (d *decoder) hashMetadata(withMin bool) error {
+	base, err := uint64(1), error(nil)
+	if withMin {
+		base, err = d.s.u64()
+	}
 	if err != nil {
 		return err
 	}
@@ -306,7 +313,7 @@ func (d *decoder) hashMetadata() error {
 		}
 		at := uint64(0)
 		if ttl != 0 {
-			if at = base + ttl - 1; at > math.MaxInt64 || base > math.MaxInt64 || ttl > math.MaxInt64 {
+			if at = base + ttl - 1; at == 0 || at > MaxFieldExpire || base > MaxFieldExpire || ttl > MaxFieldExpire+1 {
 				return corrupt("field expiry")
 			}
 		}
@@ -317,10 +324,13 @@ func (d *decoder) hashMetadata() error {
 	return nil
 }
 
-// hashListpackEx decodes {min expire ms (8 LE), listpack of (field, value, expire ms, 0 = never)}.
-func (d *decoder) hashListpackEx() error {
-	if _, err := d.s.u64(); err != nil {
-		return err
+// hashListpackEx decodes {min expire ms (8 LE), listpack of (field, value, expire ms, 0 = never)}. Release candidates of 7.4 wrote
+// no min.
+func (d *decoder) hashListpackEx(withMin bool) error {
+	if withMin {
+		if _, err := d.s.u64(); err != nil {
+			return err
+		}
 	}
 	b, err := d.s.str()
 	if err != nil {
@@ -338,7 +348,7 @@ func (d *decoder) hashListpackEx() error {
 	}
 	for ; len(p) > 0; p = p[3:] {
 		at, perr := strconv.ParseInt(string(p[2]), 10, 64)
-		if perr != nil || at < 0 {
+		if perr != nil || at < 0 || at > MaxFieldExpire {
 			return corrupt("field expiry")
 		}
 		if err := d.field(p[0], p[1], at); err != nil {

@@ -5,11 +5,16 @@ import "encoding/binary"
 // dumpTrailer is the size in bytes of a DUMP payload's end: version and CRC64.
 const dumpTrailer = 2 + 8
 
-// AppendDump appends the DUMP payload of value (type byte and payload): value, version, CRC64.
+// AppendDump appends the DUMP payload of value (type byte and payload): value, version, CRC64. The version is the lowest that holds
+// the value.
 func AppendDump(dst []byte, value []byte) []byte {
 	start := len(dst)
 	dst = append(dst, value...)
-	dst = binary.LittleEndian.AppendUint16(dst, Version)
+	version := uint16(Version)
+	if len(value) > 0 && Type(value[0]) == TypeHashMetadata {
+		version = FieldTTLVersion
+	}
+	dst = binary.LittleEndian.AppendUint16(dst, version)
 	return binary.LittleEndian.AppendUint64(dst, uint64(CRC64(0).Update(dst[start:])))
 }
 

@@ -33,5 +33,21 @@ func AppendHeader(dst []byte, t Type, n int) []byte {
 	return AppendLen(append(dst, byte(t)), uint64(n))
 }
 
+// AppendFieldTTLHeader appends the head of a HASH_METADATA value: type byte, the earliest time in unix ms at which one of its fields
+// expires, and the count of fields. n × AppendFieldTTL follow. REQUIRES: n > 0.
+func AppendFieldTTLHeader(dst []byte, earliestMs int64, n int) []byte {
+	dst = binary.LittleEndian.AppendUint64(append(dst, byte(TypeHashMetadata)), uint64(earliestMs))
+	return AppendLen(dst, uint64(n))
+}
+
+// AppendFieldTTL appends a field of a HASH_METADATA value. expireMs is its time, 0 = none; earliestMs is the header's, and not later.
+func AppendFieldTTL(dst, f, v []byte, expireMs, earliestMs int64) []byte {
+	ttl := uint64(0)
+	if expireMs != 0 {
+		ttl = uint64(expireMs-earliestMs) + 1
+	}
+	return AppendString(AppendString(AppendLen(dst, ttl), f), v)
+}
+
 // AppendStringValue appends a whole STRING value: type byte and string.
 func AppendStringValue(dst, s []byte) []byte { return AppendString(append(dst, byte(TypeString)), s) }

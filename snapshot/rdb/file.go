@@ -37,9 +37,12 @@ type FileWriter struct {
 const writeChunk = 64 << 10
 
 // NewFileWriter writes the header of a file of version Version.
-func NewFileWriter(w io.Writer) *FileWriter {
+func NewFileWriter(w io.Writer) *FileWriter { return NewFileWriterOf(w, Version) }
+
+// NewFileWriterOf writes the header of a file of another version: FieldTTLVersion where a HASH_METADATA value is among the keys.
+func NewFileWriterOf(w io.Writer, version int) *FileWriter {
 	f := &FileWriter{w: w, buf: make([]byte, 0, writeChunk+writeChunk/4)}
-	f.buf = fmt.Appendf(f.buf, "REDIS%04d", Version)
+	f.buf = fmt.Appendf(f.buf, "REDIS%04d", version)
 	return f
 }
 
@@ -101,6 +104,20 @@ func (f *FileWriter) BeginKey(key []byte, expireMs int64, t Type, n uint64) erro
 	}
 	f.head(key, expireMs, t)
 	f.buf = AppendLen(f.buf, n)
+	return f.gathered()
+}
+
+// BeginFieldTTLs writes a key with a HASH_METADATA value without its n > 0 fields, which calls of Elements bring in the form of
+// AppendFieldTTL. earliestMs is unix time in ms.
+func (f *FileWriter) BeginFieldTTLs(key []byte, expireMs, earliestMs int64, n uint64) error {
+	if f.err == nil && n == 0 {
+		f.err = corrupt("collection without elements")
+	}
+	if f.err != nil {
+		return f.err
+	}
+	f.head(key, expireMs, TypeHashMetadata)
+	f.buf = AppendLen(binary.LittleEndian.AppendUint64(f.buf, uint64(earliestMs)), n)
 	return f.gathered()
 }
 

@@ -37,7 +37,11 @@ func seedPayloads() map[Type][][]byte {
 		TypeListQuicklist2: {append([]byte{2, 1, 1, 'x', 2}, plainString(encodeListpack(few...))...)},
 		TypeHashMetadata:   {meta},
 		TypeHashListpackEx: {ex},
-		TypeModule2:        {{0x81, 1, 2, 3, 4, 5, 6, 7, 8, 1, 5, 5, 1, 'x', 4, 1, 2, 3, 4, 5, 6, 7, 8, 3, 1, 2, 3, 4, 0}},
+
+		TypeHashMetadataRC:   {meta[8:]},
+		TypeHashListpackExRC: {ex[8:]},
+
+		TypeModule2: {{0x81, 1, 2, 3, 4, 5, 6, 7, 8, 1, 5, 5, 1, 'x', 4, 1, 2, 3, 4, 5, 6, 7, 8, 3, 1, 2, 3, 4, 0}},
 		TypeStreamListpacks: {append(append([]byte{1, 16}, make([]byte, 16)...),
 			1, 'x', 0, 0, 0, 1, 1, 'g', 0, 0, 0, 0)},
 	}

@@ -81,6 +81,10 @@ func (s *source) skip(t Type) error {
 		return first(func() error { return s.skipRaw(8) }, func() error {
 			return s.repeat(func() error { return first(func() error { return s.skipLens(1) }, pair) })
 		})
+	case TypeHashMetadataRC:
+		return s.repeat(func() error { return first(func() error { return s.skipLens(1) }, pair) })
+	case TypeHashListpackExRC:
+		return str()
 	case TypeHashListpackEx:
 		return first(func() error { return s.skipRaw(8) }, str)
 	case TypeModule2:

@@ -8,6 +8,13 @@ import (
 // Version is the RDB version we write: the lowest one that holds our data, as loaders refuse what is newer than they are.
 const Version = 9
 
+// FieldTTLVersion is what we write instead where fields of a hash expire: Redis has forms for them from 7.4 on.
+const FieldTTLVersion = 12
+
+// MaxFieldExpire is the latest time in unix ms at which a field of a hash may expire, Redis's EB_EXPIRE_TIME_MAX; loaders refuse
+// a later one.
+const MaxFieldExpire = 1<<48 - 1
+
 // MaxVersion is the newest RDB version we read (Redis 7.4).
 const MaxVersion = 12
 
@@ -37,7 +44,7 @@ const (
 	TypeStreamListpacks2 Type = 19
 	TypeSetListpack      Type = 20
 	TypeStreamListpacks3 Type = 21
-	TypeHashMetadataRC   Type = 22 // 7.4 release candidates; Valkey 9 gives the number another meaning
+	TypeHashMetadataRC   Type = 22 // 7.4 release candidates; Valkey 9 gives the number another meaning in files of its own
 	TypeHashListpackExRC Type = 23
 	TypeHashMetadata     Type = 24
 	TypeHashListpackEx   Type = 25

@@ -309,7 +309,11 @@ func TestTablesHave(t *testing.T) {
 	p.start()
 	p.same()
 	require.Equal(t, up.size()-len(files[names[0]])-10, down.written)
-	require.Equal(t, 1, up.done)
+	await(t, "the primary has heard that the files are there", func() bool {
+		up.mu.Lock()
+		defer up.mu.Unlock()
+		return up.done == 1
+	})
 	info := p.r.Status()
 	require.EqualValues(t, up.size(), info.SyncTotal)
 	require.EqualValues(t, up.size(), info.SyncRead)

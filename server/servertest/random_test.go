@@ -336,6 +336,9 @@ func TestGrammarKnowsEveryCommand(t *testing.T) {
 		if s.Handler == nil && !slices.ContainsFunc(s.Subcommands, func(sub command.Spec) bool { return sub.Handler != nil }) {
 			continue
 		}
+		if s.Since >= "7.4" {
+			continue // redis-server 7.0 has none of them: the engine's own streams do
+		}
 		if !known[s.Name] && notStreamed[s.Name] == "" {
 			t.Errorf("no shape for %s in grammar", s.Name)
 		}

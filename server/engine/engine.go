@@ -52,7 +52,8 @@ type Options struct {
 	MaxMemory int64
 	// Overrun returns by how many bytes the process takes more memory than goes with a budget, negative: less. nil: not known.
 	Overrun func(budget int64) int64
-	// CheckpointLogBytes is the length of log in bytes that starts a checkpoint: it bounds the time of a recovery.
+	// CheckpointLogBytes is the length of log in bytes that starts a checkpoint: it bounds the time of a recovery. So many changed
+	// objects that reading them would take as long start one, too.
 	CheckpointLogBytes int64
 	// CheckpointInterval starts a checkpoint when anything has changed for so long.
 	CheckpointInterval time.Duration

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"sync"
 
@@ -76,17 +77,39 @@ func (c *coldScan) next(size int) (more bool) {
 	return len(data) > 0
 }
 
+// placedLoad is a load beside the beginning of its place: to sort hundreds of thousands by what they point to would wait for memory at
+// each comparison.
+type placedLoad struct {
+	head uint64
+	phys uint32
+	l    *keyspace.Loading
+}
+
+func comparePlaced(a, b placedLoad) int {
+	switch {
+	case a.phys != b.phys:
+		return cmp.Compare(a.phys, b.phys)
+	case a.head != b.head:
+		return cmp.Compare(a.head, b.head)
+	case a.l.Less(b.l):
+		return -1
+	case b.l.Less(a.l):
+		return 1
+	}
+	return 0
+}
+
 // sorted returns the loads that were begun, each once, in the order of the store's rows.
 func (c *coldScan) sorted() []*keyspace.Loading {
-	slices.SortFunc(c.loads, func(a, b *keyspace.Loading) int {
-		switch {
-		case a.Less(b):
-			return -1
-		case b.Less(a):
-			return 1
-		}
-		return 0
-	})
+	placed := make([]placedLoad, len(c.loads))
+	for i, l := range c.loads {
+		phys, head := l.Place()
+		placed[i] = placedLoad{head, phys, l}
+	}
+	slices.SortFunc(placed, comparePlaced)
+	for i, p := range placed {
+		c.loads[i] = p.l
+	}
 	return slices.CompactFunc(c.loads, (*keyspace.Loading).Same)
 }
 

@@ -212,3 +212,30 @@ func TestCheckpointPause(t *testing.T) {
 	do(r, r.NewClient(), "SET", "a", strings.Repeat("x", 1000))
 	require.True(t, asked(), "a primary does not wait")
 }
+
+// Small records that change many objects start a checkpoint before the log is long: a recovery would read each of them.
+func TestCheckpointOfManyObjects(t *testing.T) {
+	ctx := context.Background()
+	o := replicaOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000})
+	e := mustOpen(t, o)
+	defer e.Close(ctx)
+	_, err := e.Promote(ctx)
+	require.NoError(t, err)
+	c := e.NewClient()
+	asked := false
+	for i := 0; i < checkpointObjects && !asked; i += 1 << 12 {
+		args := []string{"MSET"}
+		for k := range 1 << 12 {
+			args = append(args, fmt.Sprint(i+k), "v")
+		}
+		do(e, c, args...)
+		select {
+		case <-e.check.wake:
+			asked = true
+			require.GreaterOrEqual(t, i+1<<12, checkpointObjects)
+		default:
+		}
+	}
+	require.True(t, asked)
+	require.Less(t, int64(e.log.End()), int64(DefaultCheckpointLogBytes))
+}

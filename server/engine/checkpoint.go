@@ -102,7 +102,7 @@ const (
 
 // checkpointObjects is how many objects may have changed before a checkpoint is due, however short the log is. Small records make
 // many of them in few bytes, and a recovery reads from the store what each of them was: some 4 us, on two processors.
-const checkpointObjects = 256 << 10
+const checkpointObjects = 128 << 10
 
 // checkpointDue tells whether the log since the newest checkpoint is long enough for the next one. REQUIRES: the lock.
 func (e *Engine) checkpointDue() bool {

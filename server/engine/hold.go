@@ -16,8 +16,8 @@ import (
 // none of what does so is due while it holds the lock:
 //   - The kernel takes a thread off its processor when its slice ends (Linux: 0.7 ms on one processor, 1.4 ms on two) or when
 //     another wakes up that has waited for longer. While it holds the lock the thread has a real-time priority, if the process
-//     may give it one: no hold is longer than holdBudget by much, so nobody starves. And it rests before its slice ends, out of
-//     any hold: by itself this helps unless other programs want the processor, too.
+//     may give it one: no hold is longer than holdBudget by much, so nobody starves. If it may not, it rests before its slice ends,
+//     out of any hold: by itself this helps unless other programs want the processor, too.
 //   - Go interrupts a goroutine after 10 ms. This one lets others run with each rest.
 //   - The garbage collector makes those help who allocate. Holds do not, but for what is rare.
 
@@ -68,6 +68,17 @@ func (h *holds) rest() {
 	h.rested, h.restedCPU = time.Now(), threadCPU()
 }
 
+// pause lets other goroutines run, and other threads where these could take the processor in the middle of a hold. Under full load a
+// thread that sleeps waits for milliseconds until it has a processor again, and checkpoints that take so long make recoveries long.
+func (h *holds) pause() {
+	if !h.usual || !mayHurry() {
+		h.rest()
+		return
+	}
+	runtime.Gosched()
+	h.rested, h.restedCPU = time.Now(), threadCPU()
+}
+
 // take takes the executor lock, at a time when the thread may keep its processor for a while. It returns the CPU time of the thread
 // as it was shortly before.
 //
@@ -78,7 +89,7 @@ func (h *holds) take() (cpu time.Duration) {
 	for range stepBackMax {
 		// The clocks are read outside of the hold: the thread's takes a system call.
 		if cpu = threadCPU(); cpu-h.restedCPU >= restAfter || time.Since(h.rested) >= restEvery {
-			h.rest()
+			h.pause()
 			cpu = h.restedCPU
 		}
 		if h.e.wanted.Load() == 0 {

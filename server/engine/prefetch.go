@@ -147,15 +147,21 @@ func (e *Engine) readAll(loads []*keyspace.Loading) {
 	wg.Wait()
 }
 
-// walkSteps is how many rows a walkStore steps over before it seeks: a seek costs about as much as eight steps.
-const walkSteps = 8
+// A walkStore steps over rows before it seeks, which costs about as much as a dozen steps. How many depends on how dense the rows
+// lie that it is asked for: where most come within the steps, more would pay, and else fewer.
+const (
+	walkStepsFirst = 8
+	walkStepsLeast = 2
+	walkStepsMost  = 32
+)
 
 // walkStore is a rowStore for many reads in ascending order: one iterator goes forward from row to row, where a read of its
 // own for each would ask every level of the store from its top.
 type walkStore struct {
 	rowStore
-	it  *gatedIter
-	err error
+	it    *gatedIter
+	steps int
+	err   error
 }
 
 // Get reads the row at key, which must not be less than that of the call before.
@@ -167,16 +173,19 @@ func (w *walkStore) Get(key []byte) ([]byte, bool, error) {
 		if w.it, w.err = w.newIter(nil, nil); w.err != nil {
 			return nil, false, w.err
 		}
+		w.steps = walkStepsFirst
 	}
-	for range walkSteps {
+	for range w.steps {
 		if !w.it.Valid() {
 			break
 		}
 		if c := bytes.Compare(w.it.Key(), key); c >= 0 {
+			w.steps = min(w.steps+1, walkStepsMost)
 			return w.value(c == 0)
 		}
 		w.it.Next()
 	}
+	w.steps = max(w.steps-2, walkStepsLeast)
 	if !w.it.SeekGE(key) {
 		return nil, false, w.it.Err()
 	}

@@ -28,6 +28,9 @@ func restThread() {
 // cannotHurry is set once the kernel has refused hurryThread: it will do so again, and asking costs a system call.
 var cannotHurry atomic.Bool
 
+// mayHurry tells whether the kernel has not refused hurryThread so far.
+func mayHurry() bool { return !cannotHurry.Load() }
+
 // hurryThread has the calling thread run before all that are not in a hurry, until calmThread, and tells whether it does: the process
 // needs CAP_SYS_NICE or a limit RTPRIO for it. The thread must be one of the usual policy, which calmThread gives it again.
 func hurryThread() bool {

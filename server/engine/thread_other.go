@@ -10,6 +10,8 @@ func threadCPU() time.Duration { return 0 }
 // restThread takes the calling thread off its processor for a moment.
 func restThread() { time.Sleep(time.Microsecond) }
 
+func mayHurry() bool { return false }
+
 // hurryThread reports that it does nothing here.
 func hurryThread() bool { return false }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -92,7 +93,7 @@ func TestEventsInStream(t *testing.T) {
 	cl := p.NewClient()
 
 	do(p, cl, "SET", "k", "1", "PX", "10")
-	c.ms += 20
+	atomic.AddInt64(&c.ms, 20)
 	do(p, cl, "GET", "k")
 	queue := []Queued{
 		{Spec: p.Table().Lookup([]byte("SADD")), Args: args("SADD", "s", "a")},
@@ -125,7 +126,7 @@ func TestBlockingCommandExpiresKey(t *testing.T) {
 	cl := e.NewClient()
 	do(e, cl, "RPUSH", "l", "a")
 	do(e, cl, "PEXPIREAT", "l", "1010")
-	c.ms = 1020
+	atomic.StoreInt64(&c.ms, 1020)
 	*told = nil
 	var w reply.Writer
 	e.Lock()

@@ -100,16 +100,16 @@ const (
 	checkpointMost  = 4
 )
 
-// checkpointObjects is how many objects may have changed before a checkpoint is due, however short the log is. Small records make
-// many of them in few bytes, and a recovery reads from the store what each of them was: some 4 us, on two processors.
-const checkpointObjects = 128 << 10
+// checkpointObjectBytes is what an object that has changed counts at least, towards the length of log that starts a checkpoint. Small
+// records make many of them in few bytes, and a recovery reads from the store what each of them was: some 4 us, on two processors.
+const checkpointObjectBytes = 512
 
 // checkpointDue tells whether the log since the newest checkpoint is long enough for the next one. REQUIRES: the lock.
 func (e *Engine) checkpointDue() bool {
 	grown, limit := int64(e.logEnd)-int64(e.checkpointAt), e.limits.CheckpointLogBytes.Load()
 	if grown < limit {
 		_, objects := e.ks.Dirty()
-		return objects >= checkpointObjects && limit > 0 && !e.replica.Load()
+		return objects*checkpointObjectBytes >= limit && !e.replica.Load()
 	}
 	return !e.replica.Load() || grown/checkpointMost >= limit || e.lockedAt.Sub(e.handedAt) >= checkpointPause
 }

@@ -217,25 +217,27 @@ func TestCheckpointPause(t *testing.T) {
 func TestCheckpointOfManyObjects(t *testing.T) {
 	ctx := context.Background()
 	o := replicaOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000})
+	o.CheckpointLogBytes = 4 << 20
+	enough := int(o.CheckpointLogBytes / checkpointObjectBytes)
 	e := mustOpen(t, o)
 	defer e.Close(ctx)
 	_, err := e.Promote(ctx)
 	require.NoError(t, err)
 	c := e.NewClient()
 	asked := false
-	for i := 0; i < checkpointObjects && !asked; i += 1 << 12 {
+	for i := 0; i < enough && !asked; i += 1 << 10 {
 		args := []string{"MSET"}
-		for k := range 1 << 12 {
+		for k := range 1 << 10 {
 			args = append(args, fmt.Sprint(i+k), "v")
 		}
 		do(e, c, args...)
 		select {
 		case <-e.check.wake:
 			asked = true
-			require.GreaterOrEqual(t, i+1<<12, checkpointObjects)
+			require.GreaterOrEqual(t, i+1<<10, enough)
 		default:
 		}
 	}
 	require.True(t, asked)
-	require.Less(t, int64(e.log.End()), int64(DefaultCheckpointLogBytes))
+	require.Less(t, int64(e.log.End()), o.CheckpointLogBytes)
 }

@@ -11,46 +11,64 @@ import (
 
 func defineMemory(fs *flag.FlagSet) func(context.Context, *env) error {
 	sizes := fs.String("keys", "1000000,3000000", "numbers of `keys` of 20 bytes with 100 random bytes each")
+	rounds := fs.Int("rounds", 5, "`rounds`; the servers take turns in each")
 	policy := fs.String("policy", "everysec", "appendfsync `policy`")
 	settle := fs.Duration("settle", 10*time.Second, "`time` without work before the second look")
 	return func(ctx context.Context, e *env) error {
 		r := NewReport(e.out, "Memory of a resident key", e.command)
 		r.Printf("Keys of %d bytes with %d random bytes, all resident. (Resident set of the process − that of the empty server) / keys: right after\n"+
 			"the load, and after a checkpoint (Redis: nothing to wait for) and %v without work. What the process allocated for is resident:\n"+
-			"garbage that the runtime has not returned counts.\n\n", keyLen, valueSize, *settle)
+			"garbage that the runtime has not returned counts. %d rounds, medians (lowest–highest); ratios are taken within a round.\n\n", keyLen, valueSize, *settle, *rounds)
 		rows := [][]string{{"keys", "server", "after the load", "settled", "ratio to redis, settled", "resident set, settled", "empty server"}}
 		for _, text := range list(*sizes) {
 			keys, err := strconv.ParseInt(text, 10, 64)
 			if err != nil {
 				return fmt.Errorf("-keys: %w", err)
 			}
-			settled := map[Kind]float64{}
+			figures := map[Kind]*memorySeries{}
 			for _, kind := range e.servers {
-				err := e.withServer(ctx, kind, policyArgs(kind, *policy), func(p *Process) error {
-					m, err := p.memoryOf(ctx, keys, *settle)
+				figures[kind] = &memorySeries{}
+			}
+			for round := range *rounds {
+				for _, kind := range inTurn(e.servers, round) {
+					err := e.withServer(ctx, kind, policyArgs(kind, *policy), func(p *Process) error {
+						m, err := p.memoryOf(ctx, keys, *settle)
+						if err != nil {
+							return err
+						}
+						loaded, calm := float64(m.loaded-m.empty)/float64(keys), float64(m.settled-m.empty)/float64(keys)
+						figures[kind].add(m, loaded, calm)
+						r.Run(fmt.Sprintf("Memory/server=%s/keys=%d", kind, keys), keys, Metric{loaded, "B/key-loaded"}, Metric{calm, "B/key-settled"})
+						return nil
+					})
 					if err != nil {
-						return err
+						return fmt.Errorf("%s, %d keys: %w", kind, keys, err)
 					}
-					loaded, calm := float64(m.loaded-m.empty)/float64(keys), float64(m.settled-m.empty)/float64(keys)
-					settled[kind] = calm
-					vs := "–"
-					if settled[Redis] > 0 {
-						vs = ratio(calm / settled[Redis])
-					}
-					rows = append(rows, []string{millions(keys), string(kind), fmt.Sprintf("%.0f B", loaded), fmt.Sprintf("%.0f B", calm), vs,
-						mebibytes(float64(m.settled)), mebibytes(float64(m.empty))})
-					r.Run(fmt.Sprintf("Memory/server=%s/keys=%d", kind, keys), keys, Metric{loaded, "B/key-loaded"}, Metric{calm, "B/key-settled"})
-					return nil
-				})
-				if err != nil {
-					return fmt.Errorf("%s, %d keys: %w", kind, keys, err)
 				}
+			}
+			for _, kind := range e.servers {
+				f, vs := figures[kind], "–"
+				if redis := figures[Redis]; redis != nil {
+					vs = spread(quotients(f.calm, redis.calm), ratio)
+				}
+				rows = append(rows, []string{millions(keys), string(kind), spread(f.loaded, bytesText), spread(f.calm, bytesText), vs,
+					spread(f.settled, mebibytes), spread(f.empty, mebibytes)})
 			}
 		}
 		r.Table(rows)
 		return r.Save(e.output)
 	}
 }
+
+// memorySeries are a server's figures, one of each round: bytes for a key after the load and settled, resident sets in bytes.
+type memorySeries struct{ loaded, calm, settled, empty []float64 }
+
+func (s *memorySeries) add(m memoryFigures, loaded, calm float64) {
+	s.loaded, s.calm = append(s.loaded, loaded), append(s.calm, calm)
+	s.settled, s.empty = append(s.settled, float64(m.settled)), append(s.empty, float64(m.empty))
+}
+
+func bytesText(n float64) string { return fmt.Sprintf("%.0f B", n) }
 
 // memoryFigures are resident sets in bytes.
 type memoryFigures struct{ empty, loaded, settled int64 }

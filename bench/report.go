@@ -197,6 +197,15 @@ func median(v []float64) float64 {
 	return s[len(s)/2]
 }
 
+// quotients are those of a round's figures. REQUIRES: as many of one as of the other.
+func quotients(a, b []float64) []float64 {
+	q := make([]float64, len(a))
+	for i := range a {
+		q[i] = a[i] / b[i]
+	}
+	return q
+}
+
 // spread renders a median with its range.
 func spread(v []float64, render func(float64) string) string {
 	if len(v) == 0 {

@@ -96,6 +96,7 @@ func TestRequest(t *testing.T) {
 		{[]string{"capa", "eof", "CAPA", "psync2", "capa", "dual-channel"}, "OK", Request{EOF: true, PSYNC2: true, Capa: []string{"eof", "psync2", "dual-channel"}}},
 		{[]string{"version", "8.0.1"}, "OK", Request{Version: "8.0.1"}},
 		{[]string{"rdb-only", "1"}, "OK", Request{RDBOnly: true}},
+		{[]string{"rdb-only", "2"}, errSwitch, Request{}},
 		{[]string{"rdb-filter-only", "functions"}, "OK", Request{NoData: true}},
 		{[]string{"rdb-filter-only", ""}, "OK", Request{}},
 		{[]string{"rdb-filter-only", "keys"}, "ERR Unsupported rdb-filter-only option: keys", Request{}},
@@ -114,6 +115,8 @@ func TestRequest(t *testing.T) {
 	var q Request
 	require.Empty(t, q.Psync(args(id('a'), "7", "failover")))
 	require.Equal(t, Request{ID: id('a'), Offset: 7, Failover: true}, q)
+	require.Empty(t, q.Psync(args("?", "-1", "x", "y")))
+	require.Equal(t, Request{ID: "?", Offset: -1}, q)
 	require.NotEmpty(t, q.Psync(args(id('a'))))
 	require.Equal(t, errInteger, q.Psync(args(id('a'), "x")))
 

@@ -36,6 +36,7 @@ const maxCapa = 64
 const (
 	errSyntax       = "ERR syntax error"
 	errInteger      = "ERR value is not an integer or out of range"
+	errSwitch       = "ERR value is out of range, value must between 0 and 1"
 	errLoading      = "LOADING Redis is loading the dataset in memory"
 	errNoMasterLink = "NOMASTERLINK Can't SYNC while not connected with my master"
 	errFailoverRole = "ERR PSYNC FAILOVER can't be sent to a master."
@@ -79,6 +80,9 @@ func (q *Request) Replconf(args [][]byte) (reply string, ok bool) {
 			if err != nil {
 				return errInteger, false
 			}
+			if n != 0 && n != 1 {
+				return errSwitch, false
+			}
 			q.RDBOnly = n == 1
 		case "rdb-filter-only":
 			q.NoData = false
@@ -104,9 +108,10 @@ func (q *Request) Replconf(args [][]byte) (reply string, ok bool) {
 	return "OK", true
 }
 
-// Psync takes the arguments of PSYNC. It returns an error without its '-', or "".
+// Psync takes the arguments of PSYNC. It returns an error without its '-', or "". What stands behind the third is passed over, as
+// in Redis: a peer of another kind may have put something there.
 func (q *Request) Psync(args [][]byte) string {
-	if len(args) < 2 || len(args) > 3 {
+	if len(args) < 2 {
 		return "ERR wrong number of arguments for 'psync' command"
 	}
 	n, err := strconv.ParseInt(string(args[1]), 10, 64)
@@ -114,7 +119,7 @@ func (q *Request) Psync(args [][]byte) string {
 		return errInteger
 	}
 	q.Old, q.ID, q.Offset = false, string(args[0]), n
-	q.Failover = len(args) == 3 && strings.EqualFold(string(args[2]), "failover")
+	q.Failover = len(args) >= 3 && strings.EqualFold(string(args[2]), "failover")
 	return ""
 }
 

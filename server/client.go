@@ -92,7 +92,7 @@ func (s *session) cmdClientList(args [][]byte) {
 			return
 		}
 		keep = func(o *session) bool { return o.class() == class }
-		links = func(*linkClient) bool { return class == ClassReplica }
+		links = func(l *linkClient) bool { return l.class() == class }
 	case len(args) > 3 && isWord(args[2], "id"):
 		want := map[uint64]bool{}
 		for _, a := range args[3:] {
@@ -175,7 +175,7 @@ func (s *session) cmdClientKill(args [][]byte) {
 				return
 			}
 			filters = append(filters, func(o *session) bool { return o.class() == class })
-			links = append(links, func(*linkClient) bool { return class == ClassReplica })
+			links = append(links, func(l *linkClient) bool { return l.class() == class })
 		case "addr":
 			filters = append(filters, func(o *session) bool { return o.conn.RemoteAddr() == string(v) })
 			links = append(links, func(l *linkClient) bool { return l.addr == string(v) })
@@ -355,7 +355,11 @@ func (s *session) cmdClientUnblock(args [][]byte) {
 	unblocked := false
 	if o := s.srv.clients.get(uint64(id)); o != nil {
 		s.withLock(func() { unblocked = s.eng.Unblock(o.cl, withError) })
-		unblocked = unblocked || o.unblockWait(withError)
+		text := ""
+		if withError {
+			text = reply.UnblockedByClient
+		}
+		unblocked = unblocked || o.unblockWait(text)
 	}
 	if unblocked {
 		w.Int(1)

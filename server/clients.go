@@ -132,8 +132,11 @@ func (s *session) describe(now time.Time) string {
 		used, max(0, size-used), held, held, pending, pending, size+held, events, cmd, s.trackRedirect.Load(), s.proto.Load(), lib, libVer)
 }
 
+// classMaster is the link to our primary. No output is limited for it.
+const classMaster = numClasses
+
 // clientTypes are the names that TYPE filters take.
-var clientTypes = map[string]ConnClass{"normal": ClassNormal, "master": numClasses, "replica": ClassReplica,
+var clientTypes = map[string]ConnClass{"normal": ClassNormal, "master": classMaster, "replica": ClassReplica,
 	"slave": ClassReplica, "pubsub": ClassPubSub}
 
 // class is the client's kind for TYPE filters. A monitor is a normal client, though its output is limited as a replica's.

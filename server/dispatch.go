@@ -162,9 +162,6 @@ func (s *session) admit(row *command.Spec, args [][]byte) (spec *command.Spec, r
 	if !s.authed && spec.Flags&command.FlagNoAuth == 0 {
 		return spec, reply.NoAuth
 	}
-	if s.srv.repl.stale.Load() && spec.Flags&command.FlagStale == 0 {
-		return spec, reply.MasterDown
-	}
 	if spec.Name == "debug" && !s.allowed("enable-debug-command") {
 		return spec, fmt.Sprintf(reply.CommandNotAllowedLocalF, "DEBUG", "enable-debug-command")
 	}
@@ -184,10 +181,24 @@ func (s *session) admit(row *command.Spec, args [][]byte) (spec *command.Spec, r
 		}
 		return spec, fmt.Sprintf(reply.SubscribedOnlyF, spec.FullName)
 	}
+	if s.srv.repl.stale.Load() && s.needsLink(spec) {
+		if spec.Write() || spec.Name == "exec" && s.multi.writes {
+			if msg := s.eng.WriteRefusal(); msg != "" {
+				return spec, msg
+			}
+		}
+		return spec, reply.MasterDown
+	}
 	if s.monitor && spec.Flags&(command.FlagWrite|command.FlagReadonly) != 0 {
 		return spec, reply.ReplicaKeyspace
 	}
 	return spec, ""
+}
+
+// needsLink tells whether a replica whose link is down refuses a command with replica-serve-stale-data no. EXEC needs what its
+// commands need.
+func (s *session) needsLink(spec *command.Spec) bool {
+	return spec.Flags&command.FlagStale == 0 || spec.Name == "exec" && s.multi.needsLink
 }
 
 // refuse answers a command that does not run. Inside MULTI it dooms the transaction.

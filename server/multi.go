@@ -15,8 +15,10 @@ type transaction struct {
 	active bool
 	broken bool // a command was refused while queueing: EXEC answers EXECABORT
 	writes bool
-	queue  []engine.Queued
-	bytes  int64 // memory of the queued arguments
+	// needsLink: a command of it is refused by a replica whose link is down.
+	needsLink bool
+	queue     []engine.Queued
+	bytes     int64 // memory of the queued arguments
 }
 
 // bypassesQueue tells whether a command runs at once inside MULTI.
@@ -53,6 +55,7 @@ func (s *session) enqueue(spec *command.Spec, args [][]byte) {
 	s.multi.queue = append(s.multi.queue, q)
 	s.multi.bytes += int64(size) + int64(len(args))*int64(unsafe.Sizeof(q.Args[0]))
 	s.multi.writes = s.multi.writes || spec.Write()
+	s.multi.needsLink = s.multi.needsLink || s.needsLink(spec)
 	s.queued.Store(int32(len(s.multi.queue)))
 	s.conn.Out().Simple("QUEUED")
 }

@@ -249,10 +249,17 @@ func (s *Server) dialPrimary(ctx context.Context, addr string) (net.Conn, error)
 		return nil, err
 	}
 	d := net.Dialer{KeepAlive: time.Duration(s.cfg.Int("tcp-keepalive")) * time.Second}
+	var conn net.Conn
 	if c == nil {
-		return d.DialContext(ctx, "tcp", addr)
+		conn, err = d.DialContext(ctx, "tcp", addr)
+	} else {
+		conn, err = (&tls.Dialer{NetDialer: &d, Config: c}).DialContext(ctx, "tcp", addr)
 	}
-	return (&tls.Dialer{NetDialer: &d, Config: c}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	s.primaryLink.dialed(s.network.nextID.Add(1), conn, time.Now())
+	return conn, nil
 }
 
 // follow makes the server a replica of t. REQUIRES: change.
@@ -274,6 +281,9 @@ func (s *Server) becomeReplica(t replication.Target) {
 		s.repl.log.Info("Before turning into a replica, using my own master parameters to synthesize a cached master: I may be able to synchronize with the new master with just a partial transfer.")
 	}
 	s.eng.SetReplica(true)
+	for _, c := range s.clients.all() {
+		c.unblockWait(reply.UnblockedRoleChange)
+	}
 	s.watchStale()
 	s.refreshGates()
 }
@@ -304,7 +314,10 @@ func (s *Server) lead(ctx context.Context) error {
 }
 
 // onLinkState is called when the link to the primary changes.
-func (s *Server) onLinkState(replication.LinkState) { s.watchStale() }
+func (s *Server) onLinkState(state replication.LinkState) {
+	s.watchStale()
+	s.primaryLink.show(&s.links, state == replication.Connected)
+}
 
 func (s *Server) watchStale() {
 	s.repl.stale.Store(s.repl.following.Load() != nil && !s.cfg.Bool("replica-serve-stale-data") &&

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -176,49 +177,58 @@ func (s *Server) standing() replication.Standing {
 	return replication.Standing{Replica: s.eng.IsReplica(), LinkUp: s.repl.replica.State() == replication.Connected, ID: id}
 }
 
-// waiting is a WAIT under way: CLIENT UNBLOCK ends it.
+// waiting is a WAIT under way: CLIENT UNBLOCK ends it, and the end of the primary's role.
 type waiting struct {
-	cancel    context.CancelFunc
-	withError bool
+	cancel context.CancelCauseFunc
 }
 
-// waitFor runs a wait for replicas that CLIENT UNBLOCK and ms end; 0 = no time limit. It returns false if the wait ended with
-// CLIENT UNBLOCK ERROR, which is answered.
+// unblocked is why a WAIT was ended: its text is the reply, or if there is none, the count is.
+type unblocked string
+
+func (u unblocked) Error() string { return "unblocked: " + string(u) }
+
+// waitFor runs a wait for replicas that CLIENT UNBLOCK, the end of the primary's role and ms end; 0 = no time limit. It returns
+// false if the wait ended with an error, which is answered.
 func (s *session) waitFor(ms int64, wait func(ctx context.Context)) bool {
-	ctx, cancel := context.WithCancel(s.ctx)
+	own, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
+	ctx := own
 	if ms > 0 {
-		ctx, cancel = context.WithTimeout(s.ctx, time.Duration(ms)*time.Millisecond)
+		limited, stop := context.WithTimeout(own, time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond)))*time.Millisecond)
+		defer stop()
+		ctx = limited
 	}
-	defer cancel()
-	wt := &waiting{cancel: cancel}
-	s.waits.Store(wt)
+	s.waits.Store(&waiting{cancel})
 	s.blocked.Store(true)
+	if s.srv.repl.following.Load() != nil {
+		s.unblockWait(reply.UnblockedRoleChange) // the role came to an end before becomeReplica could see us
+	}
 	wait(ctx)
 	s.blocked.Store(false)
 	s.waits.Store(nil)
 	s.clock = monotonic() // the time waited is not the command's
-	if wt.withError {
-		s.conn.Out().Error(reply.UnblockedByClient)
+	var why unblocked
+	if errors.As(context.Cause(own), &why) && why != "" {
+		s.conn.Out().Error(string(why))
 		return false
 	}
 	return true
 }
 
-// unblockWait ends a WAIT of the session; false if there is none.
-func (s *session) unblockWait(withError bool) bool {
+// unblockWait ends a WAIT of the session with an error, or with its count if text is empty; false if there is none.
+func (s *session) unblockWait(text string) bool {
 	wt := s.waits.Swap(nil)
 	if wt == nil {
 		return false
 	}
-	wt.withError = withError
-	wt.cancel()
+	wt.cancel(unblocked(text))
 	return true
 }
 
 func (s *session) waitTimeout(arg []byte) (ms int64, ok bool) {
 	w := s.conn.Out()
 	ms, ok = command.ParseInt(arg)
-	if !ok || ms > math.MaxInt64/int64(time.Millisecond) {
+	if !ok {
 		w.Error(reply.TimeoutNotInt)
 		return 0, false
 	}

@@ -59,19 +59,20 @@ type Server struct {
 	databases int
 	anyPort   bool
 
-	clients    clientRegistry
-	stats      *commandStats
-	slowlog    slowlog
-	latency    latencyMonitor
-	monitorHub monitorHub
-	hub        *pubsub.Hub
-	pause      pauseGate
-	tracker    *tracker
-	diskWatch  diskWatch
-	rates      rates
-	links      linkRegistry
-	repl       roleState
-	verifying  verifyState
+	clients     clientRegistry
+	stats       *commandStats
+	slowlog     slowlog
+	latency     latencyMonitor
+	monitorHub  monitorHub
+	hub         *pubsub.Hub
+	pause       pauseGate
+	tracker     *tracker
+	diskWatch   diskWatch
+	rates       rates
+	links       linkRegistry
+	primaryLink primaryLink
+	repl        roleState
+	verifying   verifyState
 
 	// replicasAttached tells whether somebody reads the stream: only then do messages enter it, so that nobody's disk pays
 	// for them otherwise. nil: nobody ever. It may be called under the executor's lock.

@@ -98,7 +98,7 @@ func TestRequest(t *testing.T) {
 		{[]string{"rdb-only", "1"}, "OK", Request{RDBOnly: true}},
 		{[]string{"rdb-only", "2"}, errSwitch, Request{}},
 		{[]string{"rdb-filter-only", "functions"}, "OK", Request{NoData: true}},
-		{[]string{"rdb-filter-only", ""}, "OK", Request{}},
+		{[]string{"rdb-filter-only", ""}, "OK", Request{NoData: true}},
 		{[]string{"rdb-filter-only", "keys"}, "ERR Unsupported rdb-filter-only option: keys", Request{}},
 		{[]string{"ack", "5"}, "", Request{}},
 		{[]string{"getack", "*"}, "", Request{}},

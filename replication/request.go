@@ -20,7 +20,7 @@ type Request struct {
 	Capa    []string // all that it named, also what we do not know
 	Version string   // REPLCONF version (Valkey)
 	Name    string   // REPLCONF replica-name: the log is kept for it while it is away
-	// RDBOnly: wants the snapshot and not the stream. NoData: of the snapshot only functions, of which we have none.
+	// RDBOnly: wants the snapshot and not the stream. NoData: of the snapshot only functions, of which we have none, or nothing (rdb-filter-only).
 	RDBOnly, NoData bool
 
 	Old      bool   // SYNC: no +FULLRESYNC line, and not dropped for its silence
@@ -85,13 +85,12 @@ func (q *Request) Replconf(args [][]byte) (reply string, ok bool) {
 			}
 			q.RDBOnly = n == 1
 		case "rdb-filter-only":
-			q.NoData = false
 			for _, f := range strings.Fields(value) {
 				if !strings.EqualFold(f, "functions") {
 					return "ERR Unsupported rdb-filter-only option: " + printable(f), false
 				}
-				q.NoData = true
 			}
+			q.NoData = true // "" filters everything out
 		case "version":
 			q.Version = printable(value)
 		case "replica-name":

@@ -409,7 +409,12 @@ func (c *Conn) noteOutput(n int64) {
 	if c.outBytes.Load() != n {
 		c.outBytes.Store(n)
 	}
-	if size := int64(cap(c.pend)); c.outCap.Load() != size {
+	if size, was := int64(cap(c.pend)), c.outCap.Load(); was != size {
+		if size > was {
+			c.net.expands.Add(1)
+		} else {
+			c.net.shrinks.Add(1)
+		}
 		c.outCap.Store(size)
 	}
 }

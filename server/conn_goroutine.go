@@ -219,6 +219,7 @@ func (g *goConn) read() error {
 		}
 		if len(b) > 0 {
 			c.net.bytesIn.Add(int64(len(b)))
+			c.net.reads.Add(1)
 			return c.guard.Feed(b)
 		}
 	}
@@ -229,6 +230,7 @@ func (g *goConn) read() error {
 	}
 	n, err := g.nc.Read(c.guard.space())
 	c.net.bytesIn.Add(int64(n))
+	c.net.reads.Add(1)
 	if n > 0 {
 		return c.guard.filled(n)
 	}
@@ -332,6 +334,7 @@ func (g *goConn) write() {
 			// Nobody else touches these bytes: others only append, and wrote alone moves them.
 			n, err := g.nc.Write(b)
 			c.net.bytesOut.Add(int64(n))
+			c.net.writes.Add(1)
 			g.mu.Lock()
 			c.wrote(n)
 			c.noteOutput(int64(len(c.pend) - c.sent))

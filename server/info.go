@@ -287,8 +287,13 @@ func infoStats(i *infoWriter) {
 	i.field("sync_partial_err", syncs.SyncPartialErr)
 	i.field("expired_subkeys", i.st.ExpiredFields)
 	i.field("expired_keys", i.st.Expired)
+	i.field("expired_stale_perc", fmt.Sprintf("%.2f", i.st.Expiry.StalePercent))
+	i.field("expired_time_cap_reached_count", i.st.Expiry.Capped)
+	i.field("expire_cycle_cpu_milliseconds", i.st.Expiry.Time.Milliseconds())
 	i.field("evicted_keys", i.st.Evicted)
 	i.field("evicted_clients", 0)
+	i.field("total_eviction_exceeded_time", i.st.OverBudget.Milliseconds())
+	i.field("current_eviction_exceeded_time", i.st.OverNow.Milliseconds())
 	i.field("keyspace_hits", i.hits)
 	i.field("keyspace_misses", i.misses)
 	i.field("pubsub_channels", i.srv.hub.Topics(pubsub.Channel))
@@ -296,11 +301,25 @@ func infoStats(i *infoWriter) {
 	i.field("pubsubshard_channels", i.srv.hub.Topics(pubsub.Shard))
 	i.field("latest_fork_usec", 0)
 	i.field("total_forks", 0)
+	i.field("migrate_cached_sockets", 0)     // there is no MIGRATE,
+	i.field("slave_expires_tracked_keys", 0) // no replica that is written to,
+	for _, of := range []string{"hits", "misses", "key_hits", "key_misses"} {
+		i.field("active_defrag_"+of, 0) // and nothing that defragments
+	}
+	i.field("total_active_defrag_time", 0)
+	i.field("current_active_defrag_time", 0)
 	i.field("tracking_total_keys", i.tracking.keys)
 	i.field("tracking_total_items", i.tracking.items)
 	i.field("tracking_total_prefixes", i.tracking.prefixes)
 	i.field("unexpected_error_replies", 0)
 	i.field("total_error_replies", failed)
+	i.field("dump_payload_sanitizations", i.st.Verified)
+	i.field("total_reads_processed", n.Reads)
+	i.field("total_writes_processed", n.Writes)
+	i.field("io_threaded_reads_processed", 0) // event loops read, and execute what they have read
+	i.field("io_threaded_writes_processed", 0)
+	i.field("reply_buffer_shrinks", n.Shrinks)
+	i.field("reply_buffer_expands", n.Expands)
 }
 
 // resetLookups sets the counts of look-ups to 0. REQUIRES: the executor lock.

@@ -409,6 +409,7 @@ func (l *loop) readable(c *Conn) {
 	}
 	c.lastInput.Store(l.now.UnixMilli())
 	l.net.bytesIn.Add(int64(n))
+	l.net.reads.Add(1)
 	c.applyLimits()
 	if err := g.filled(n); err != nil {
 		g.settle()
@@ -613,6 +614,7 @@ func (l *loop) flush(c *Conn) {
 		c.ls.blocked = n < len(b)
 		c.wrote(n)
 		l.net.bytesOut.Add(int64(n))
+		l.net.writes.Add(1)
 	}
 	if err := c.checkLimits(l.now); err != nil {
 		l.close(c, err)

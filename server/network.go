@@ -92,6 +92,10 @@ type Network struct {
 	nextID   atomic.Uint64
 	accepted atomic.Int64
 	rejected atomic.Int64
+	reads    atomic.Int64 // that brought something
+	writes   atomic.Int64 // that were tried
+	expands  atomic.Int64 // of the buffers that hold replies back
+	shrinks  atomic.Int64
 	bytesIn  atomic.Int64
 	bytesOut atomic.Int64
 
@@ -252,6 +256,8 @@ type NetworkStats struct {
 	Connected          int
 	Accepted, Rejected int64
 	BytesIn, BytesOut  int64
+	Reads, Writes      int64 // of clients' connections
+	Expands, Shrinks   int64 // how often the buffer of a connection's unread replies became larger, and smaller
 }
 
 // Stats returns the counters.
@@ -259,7 +265,8 @@ func (n *Network) Stats() NetworkStats {
 	n.conns.RLock()
 	connected := len(n.conns.m)
 	n.conns.RUnlock()
-	return NetworkStats{connected, n.accepted.Load(), n.rejected.Load(), n.bytesIn.Load(), n.bytesOut.Load()}
+	return NetworkStats{connected, n.accepted.Load(), n.rejected.Load(), n.bytesIn.Load(), n.bytesOut.Load(),
+		n.reads.Load(), n.writes.Load(), n.expands.Load(), n.shrinks.Load()}
 }
 
 // Each calls fn for each connection, in no order. fn must not call back into the Network's accessors that lock.

@@ -102,3 +102,74 @@ func TestLinkToPrimaryIsAClient(t *testing.T) {
 		return append(out, n.r.do("CLIENT", "LIST", "TYPE", "master"))
 	})
 }
+
+// INFO has all of Redis's fields of replication and statistics, in its order, in both roles and while the link is down; what is
+// more stands between them.
+func TestInfoFieldsLikeRedis(t *testing.T) {
+	var redis [][]string
+	fields := func(n *peer, section string) (out []string) {
+		for line := range strings.SplitSeq(n.do("INFO", section), "\r\n") {
+			if name, _, ok := strings.Cut(line, ":"); ok {
+				out = append(out, name)
+			}
+		}
+		return out
+	}
+	look := func(n rolePair) (all [][]string) {
+		for _, of := range []*peer{n.p, n.r} {
+			all = append(all, fields(of, "replication"), fields(of, "stats"))
+		}
+		require.Equal(t, "+OK\r\n", n.p.do("CONFIG", "SET", "min-replicas-to-write", "1"))
+		require.Equal(t, "+OK\r\n", n.r.do("REPLICAOF", "127.0.0.1", "1"))
+		return append(all, fields(n.p, "replication"), fields(n.r, "replication"))
+	}
+	eachPair(t, func(t *testing.T, n rolePair) []string {
+		have := look(n)
+		if redis == nil {
+			redis = have
+			return nil
+		}
+		for i, want := range redis {
+			at := 0
+			for _, name := range have[i] {
+				if at < len(want) && name == want[at] {
+					at++
+				}
+			}
+			require.Equal(t, len(want), at, "of %v the first that is missing or out of order is %s: %v", want, strings.Join(want[min(at, len(want)-1):][:1], ""), have[i])
+		}
+		return nil
+	})
+}
+
+// The figures of INFO stats that only some servers have something to say about.
+func TestStatisticsOfTheJanitor(t *testing.T) {
+	srv := holdfast(t)
+	c := newPeer(t, srv.Addr())
+	require.Equal(t, "+OK\r\n", c.do("SET", "k", "v"))
+	dump := c.do("DUMP", "k")
+	_, payload, _ := strings.Cut(dump, "\r\n")
+	payload = strings.TrimSuffix(payload, "\r\n")
+	require.Equal(t, "+OK\r\n", c.do("RESTORE", "r", "0", payload))
+	require.Contains(t, c.do("RESTORE", "r", "0", payload), "BUSYKEY")
+	require.Equal(t, "1", c.info("dump_payload_sanitizations"))
+	require.NotEqual(t, "0", c.info("total_reads_processed"))
+	require.NotEqual(t, "0", c.info("total_writes_processed"))
+	require.Equal(t, "0.00", c.info("expired_stale_perc"))
+	for i := range 50 {
+		c.do("SET", "dies"+strings.Repeat("x", i), "1", "PX", "1")
+	}
+	require.Eventually(t, func() bool { return c.info("expired_keys") == "50" }, 20*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return c.info("expired_stale_perc") != "0.00" }, 20*time.Second, 5*time.Millisecond)
+
+	// More in memory than maxmemory allows, of what cannot leave it: it has no place on disk yet.
+	require.Equal(t, "0", c.info("total_eviction_exceeded_time"))
+	require.Equal(t, "+OK\r\n", c.do("CONFIG", "SET", "maxmemory", "1"))
+	require.Eventually(t, func() bool { return c.info("current_eviction_exceeded_time") != "0" }, 20*time.Second, 5*time.Millisecond)
+	require.Equal(t, "+OK\r\n", c.do("CONFIG", "SET", "maxmemory", "0"))
+	require.Eventually(t, func() bool { return c.info("current_eviction_exceeded_time") == "0" }, 20*time.Second, 5*time.Millisecond)
+	require.NotEqual(t, "0", c.info("total_eviction_exceeded_time"))
+	require.Equal(t, "+OK\r\n", c.do("CONFIG", "RESETSTAT"))
+	require.Equal(t, "0", c.info("total_eviction_exceeded_time"))
+	require.Equal(t, "0", c.info("dump_payload_sanitizations"))
+}

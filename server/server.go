@@ -429,13 +429,15 @@ func (s *Server) resetStats() {
 	s.resetLookups()
 }
 
-// netCounters are the network's counters, of clients and replication together; the last two are of replication alone.
-type netCounters struct{ Accepted, Rejected, In, Out, ReplIn, ReplOut int64 }
+// netCounters are the network's counters, of clients and replication together; ReplIn and ReplOut are of replication alone,
+// Reads and Writes of clients.
+type netCounters struct{ Accepted, Rejected, In, Out, ReplIn, ReplOut, Reads, Writes, Expands, Shrinks int64 }
 
 // netTotals are the counters since the start.
 func (s *Server) netTotals() netCounters {
 	n := s.network.Stats()
-	c := netCounters{Accepted: n.Accepted, Rejected: n.Rejected, ReplIn: s.repl.replica.Status().Bytes, ReplOut: s.repl.primary.Stats().Bytes}
+	c := netCounters{Accepted: n.Accepted, Rejected: n.Rejected, ReplIn: s.repl.replica.Status().Bytes, ReplOut: s.repl.primary.Stats().Bytes,
+		Reads: n.Reads, Writes: n.Writes, Expands: n.Expands, Shrinks: n.Shrinks}
 	c.In, c.Out = n.BytesIn+c.ReplIn, n.BytesOut+c.ReplOut
 	return c
 }
@@ -444,7 +446,8 @@ func (s *Server) netTotals() netCounters {
 func (s *Server) netStats() netCounters {
 	n, base := s.netTotals(), s.reset.Load()
 	return netCounters{n.Accepted - base.Accepted, n.Rejected - base.Rejected, n.In - base.In, n.Out - base.Out,
-		n.ReplIn - base.ReplIn, n.ReplOut - base.ReplOut}
+		n.ReplIn - base.ReplIn, n.ReplOut - base.ReplOut, n.Reads - base.Reads, n.Writes - base.Writes, n.Expands - base.Expands,
+		n.Shrinks - base.Shrinks}
 }
 
 // clientBytes is the memory of all clients' buffers.

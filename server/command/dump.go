@@ -70,6 +70,9 @@ func cmdRestore(c *Ctx) {
 		c.W.Error(reply.BadDumpPayload)
 		return
 	}
+	if !c.Replay {
+		c.KS.Verified++
+	}
 	b := ValueBuilder{Limits: c.KS.Limits()}
 	decode := rdb.DecodeValue
 	if rest, err := decode(typ, payload, &b); err != nil || len(rest) != 0 {

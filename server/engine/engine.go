@@ -155,6 +155,7 @@ type Engine struct {
 	ready    []readyKey
 	serving  bool
 	evicted  int64
+	pressure pressure
 	stats    counters
 
 	limits struct {

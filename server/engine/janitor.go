@@ -65,6 +65,7 @@ func (e *Engine) Tick(ctx context.Context) {
 	e.keepSlots()
 	e.marks.expire(e.now())
 	e.expireCopies()
+	e.lookAtMemory()
 	if e.limits.CheckpointInterval.Load() > 0 {
 		e.mu.Lock()
 		dirty, _ := e.ks.Dirty()
@@ -76,6 +77,14 @@ func (e *Engine) Tick(ctx context.Context) {
 	}
 }
 
+// lookAtMemory notes whether more is in memory than maxmemory allows.
+func (e *Engine) lookAtMemory() {
+	budget, now := e.limits.MaxMemory.Load(), e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pressure.look(budget > 0 && e.ks.Used() > budget, now)
+}
+
 // SetActiveExpire turns active expiry on or off (DEBUG SET-ACTIVE-EXPIRE).
 func (e *Engine) SetActiveExpire(on bool) { e.activeExpire.Store(on) }
 
@@ -83,13 +92,17 @@ func (e *Engine) expireCycle(ctx context.Context) {
 	if !e.activeExpire.Load() || e.refuse.Load() != nil || e.replica.Load() {
 		return
 	}
-	deadline := time.Now().Add(expireBudget) // a budget of work, not a matter of the data's clock
-	for more := true; more && ctx.Err() == nil && time.Now().Before(deadline); {
+	start := time.Now() // a budget of work, not a matter of the data's clock
+	more, keys, expired := true, -1, int64(0)
+	for more && ctx.Err() == nil && time.Since(start) < expireBudget {
 		more = false
 		e.Lock()
 		if e.replica.Load() {
 			e.Unlock()
 			return
+		}
+		if keys < 0 {
+			keys, expired = e.canExpire(), e.ks.Expired
 		}
 		for i := range e.ks.NumDBs() {
 			db := e.ks.DB(i)
@@ -106,6 +119,17 @@ func (e *Engine) expireCycle(ctx context.Context) {
 		e.Unlock()
 	}
 	e.expireCold(ctx)
+	e.Lock()
+	defer e.Unlock()
+	e.pressure.passed(keys, e.ks.Expired-expired, more && ctx.Err() == nil, time.Since(start))
+}
+
+// canExpire counts the keys that have an expiry. REQUIRES: the lock.
+func (e *Engine) canExpire() (n int) {
+	for i := range e.ks.NumDBs() {
+		n += e.ks.DB(i).Expires()
+	}
+	return n
 }
 
 // expire deletes an expired key and logs its deletion. REQUIRES: the lock.

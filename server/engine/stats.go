@@ -39,8 +39,12 @@ type Stats struct {
 	// ExpiredFields counts fields of hashes that have expired.
 	ExpiredFields int64
 	Evicted       int64
-	MaxHold       time.Duration // longest hold of the executor lock since the last call with reset
-	Watching      int
+	Verified      int64 // payloads of RESTORE that were checked
+	Expiry        ExpiryStats
+	// OverBudget is for how long what is in memory has been more than maxmemory, OverNow for how long it is now.
+	OverBudget, OverNow time.Duration
+	MaxHold             time.Duration // longest hold of the executor lock since the last call with reset
+	Watching            int
 
 	First, Durable, End wal.Offset
 	ReplID              string
@@ -93,6 +97,8 @@ func (e *Engine) statsLocked(s *Stats) {
 	s.ColdLoads, s.ColdInLock, s.Unloaded = e.stats.coldLoads, e.ks.ColdInLock, e.stats.unloaded
 	s.BackPressure, s.Blocked = e.stats.backPressure, e.stats.blocked
 	s.Expired, s.ExpiredFields, s.Evicted = e.ks.Expired, e.ks.ExpiredFields, e.evicted
+	s.Verified, s.Expiry = e.ks.Verified, e.pressure.expiry
+	s.OverBudget, s.OverNow = e.pressure.over(e.now())
 	s.MaxHold = time.Duration(e.maxHold.ns)
 	s.Watching = len(e.watched)
 }
@@ -101,7 +107,8 @@ func (e *Engine) statsLocked(s *Stats) {
 func (e *Engine) ResetStats() {
 	blocked := e.stats.blocked
 	e.stats = counters{blocked: blocked}
-	e.ks.ExpiredFields = 0
+	e.ks.ExpiredFields, e.ks.Verified = 0, 0
+	e.pressure.reset(e.now())
 	e.ks.Expired, e.evicted, e.maxHold.ns, e.ks.ColdInLock = 0, 0, 0, 0
 }
 

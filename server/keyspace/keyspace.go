@@ -87,6 +87,8 @@ type Keyspace struct {
 	ExpiredFields int64
 	// Hits and Misses count the look-ups of commands that read, as INFO shows them.
 	Hits, Misses int64
+	// Verified counts the payloads of RESTORE that were checked to the last byte, as all are.
+	Verified int64
 
 	prefetched uint64 // keeps the loads of Prefetch from being optimised away
 	memo       struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/reply"
@@ -218,6 +219,23 @@ func (s *session) refuse(spec *command.Spec, text string, start int) {
 	s.srv.stats.failure(w.LastError())
 	s.endCaching(spec)
 	s.finishReply(start)
+}
+
+// speaksHTTP tells whether a line that is no command is one of HTTP's. A browser can be made to send them, from within a network, by a page
+// that it shows, with commands in the request's body: so nothing that follows may be executed.
+func speaksHTTP(name []byte) bool { return isWord(name, "post") || isWord(name, "host:") }
+
+// httpWarningPause is how far apart warnings about such lines are at least, so that they cannot fill the disk; Redis's, too.
+const httpWarningPause = time.Minute
+
+// endHTTP closes the connection without an answer, and drops what it sent.
+func (s *session) endHTTP() {
+	s.quit = true
+	s.conn.Close()
+	now, last := monotonic(), s.srv.httpWarned.Load()
+	if (last == 0 || now-last >= int64(httpWarningPause)) && s.srv.httpWarned.CompareAndSwap(last, now) {
+		s.srv.log.Warn("connection closed, it speaks HTTP: perhaps an attack through somebody's browser", "client", s.conn.RemoteAddr())
+	}
 }
 
 func wrongArity(spec *command.Spec) string {

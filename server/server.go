@@ -88,7 +88,9 @@ type Server struct {
 
 	started   time.Time
 	startHeap int64
-	peak      atomic.Int64
+
+	httpWarned atomic.Int64 // when a connection that spoke HTTP was last warned of, by monotonic; 0 = never
+	peak       atomic.Int64
 
 	background struct {
 		sync.Mutex

@@ -287,6 +287,10 @@ func (s *session) step(row *command.Spec, args [][]byte, mayWait bool) (handOff 
 	if s.pubsub || s.track.on {
 		s.conn.TakeAsync() // what was published or invalidated before comes before the reply
 	}
+	if row == nil && speaksHTTP(args[0]) {
+		s.endHTTP()
+		return false
+	}
 	start := w.Len()
 	spec, refusal := s.admit(row, args)
 	if refusal != "" {

@@ -1,9 +1,13 @@
 package server
 
 import (
+	"io"
+	"net"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -375,6 +379,24 @@ func TestSessionLikeRedis(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// A request of HTTP, as a page in a browser can send it, ends the connection before the commands in its body, as in Redis.
+func TestHTTPIsCut(t *testing.T) {
+	ours := holdfast(t)
+	for name, addr := range map[string]string{"redis": oracle(t), "holdfast": ours.Addr()} {
+		for _, request := range []string{"POST / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nhost: x\r\n", "*1\r\n$4\r\npoSt\r\n", "MULTI\r\nHost: x\r\n"} {
+			c, err := net.Dial("tcp", addr)
+			require.NoError(t, err)
+			_, err = c.Write([]byte(request + "SET planted " + name + "\r\n"))
+			require.NoError(t, err)
+			require.NoError(t, c.SetDeadline(time.Now().Add(10 * time.Second)))
+			_, err = io.ReadAll(c) // ends, in order or by a reset
+			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "%s, %q", name, request)
+			require.NoError(t, c.Close())
+			require.Equal(t, "$-1\r\n", dial(t, addr).line("get planted"), "%s, %q", name, request)
 		}
 	}
 }

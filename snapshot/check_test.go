@@ -165,6 +165,12 @@ func TestCheckFindsFlippedBits(t *testing.T) {
 	names, err := fs.List(o.Dir)
 	require.NoError(t, err)
 	n := 0
+	damaged := func(format string, args ...any) {
+		t.Helper()
+		err := Check(ctx(), o, func(string) {})
+		require.ErrorAs(t, err, new(*CorruptionError), append([]any{format}, args...)...)
+		require.NotContains(t, err.Error(), "\n", append([]any{format}, args...)...)
+	}
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".sst") {
 			continue
@@ -175,13 +181,13 @@ func TestCheckFindsFlippedBits(t *testing.T) {
 			bad := slices.Clone(good)
 			bad[i] ^= 1 << (i % 8)
 			writeFile(t, fs, path, bad)
-			require.Error(t, Check(ctx(), o, func(string) {}), "%s, byte %d of %d", name, i, len(good))
+			damaged("%s, byte %d of %d", name, i, len(good))
 			n++
 		}
 		writeFile(t, fs, path, good[:len(good)-1])
-		require.Error(t, Check(ctx(), o, func(string) {}), "%s cut", name)
+		damaged("%s cut", name)
 		require.NoError(t, fs.Remove(path))
-		require.Error(t, Check(ctx(), o, func(string) {}), "%s gone", name)
+		damaged("%s gone", name)
 		writeFile(t, fs, path, good)
 	}
 	require.Greater(t, n, 100)

@@ -41,7 +41,7 @@ var pointRead = pebble.IterOptions{UseL6Filters: true}
 
 func readError(err error) error {
 	if err != nil && pebble.IsCorruptionError(err) {
-		return &CorruptionError{"a table; restore the directory from a copy", err}
+		return &CorruptionError{"a table", err}
 	}
 	return err
 }

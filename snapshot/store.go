@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -29,11 +30,14 @@ type CorruptionError struct {
 	Err  error
 }
 
+// Error is one line, with what an operator can do. What Pebble adds in further lines says the same again.
 func (e *CorruptionError) Error() string {
-	if e.Err == nil {
-		return "snapshot: corrupt: " + e.What
+	what := e.What
+	if e.Err != nil {
+		cause, _, _ := strings.Cut(e.Err.Error(), "\n")
+		what += ": " + cause
 	}
-	return fmt.Sprintf("snapshot: corrupt: %s: %v", e.What, e.Err)
+	return "snapshot: corrupt: " + what + " (restore the directory from a copy, or begin with an empty one as a replica of a server that has the data)"
 }
 
 func (e *CorruptionError) Unwrap() error { return e.Err }
@@ -124,8 +128,8 @@ func Open(o Options) (*Store, error) {
 	db, err := pebble.Open(o.Dir, s.pebbleOptions())
 	if err != nil {
 		s.cache.Unref()
-		if pebble.IsCorruptionError(err) {
-			return nil, &CorruptionError{"the store's files; restore the directory from a copy", err}
+		if damaged(err) {
+			return nil, &CorruptionError{"the store's files", err}
 		}
 		return nil, fmt.Errorf("snapshot: opening %s: %w", o.Dir, err)
 	}
@@ -141,6 +145,12 @@ func Open(o Options) (*Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// damaged tells whether an error of opening comes from damage to files. Pebble does not mark a file that is missing, or of
+// another length than it should be, as corrupt.
+func damaged(err error) bool {
+	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) || strings.Contains(err.Error(), "object size mismatch")
 }
 
 func (o *Options) defaults() {

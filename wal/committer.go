@@ -160,7 +160,7 @@ func (l *Log) commitPiece(p *piece, sync bool) error {
 		op := b.SetDeferred(chunkKeyLen, chunkHeaderLen+len(data))
 		chunkKey(op.Key[:0], at)
 		copy(op.Value[chunkHeaderLen:], data)
-		putChunkHeader(op.Value, at, nowMs, p.segs[i].db)
+		putChunkHeader(op.Value, at, nowMs, p.segs[i].db, l.durable.Load() >= int64(at))
 		if err := op.Finish(); err != nil {
 			return err
 		}

@@ -17,7 +17,7 @@
 //
 //	chunk header, 19 bytes:
 //	  0   1  version, 1
-//	  1   1  flags, 0
+//	  1   1  flags; 1: what precedes the chunk was durable when it was written
 //	  2   8  unix ms when the chunk was written, big endian
 //	  10  4  database selected in the stream at its start, big endian
 //	  14  4  CRC-32C of header bytes 0–13, of the chunk's start offset, and of the bytes

@@ -153,6 +153,14 @@ type Log struct {
 // CorruptionError, one of another format ErrFormat.
 func Open(o Options) (*Log, error) {
 	o.defaults()
+	if err := refuseDamage(o); err != nil {
+		return nil, err
+	}
+	return openUnproved(o)
+}
+
+// openUnproved opens the log without asking whether the end of its commit log is where it was. REQUIRES: o has its defaults.
+func openUnproved(o Options) (*Log, error) {
 	l := &Log{opts: o, committed: make(chan struct{}), synced: make(chan struct{}), failed: make(chan struct{}),
 		troubled: make(chan struct{}, 1), lastSync: time.Now()}
 	l.mu.commit.L, l.mu.sync.L = &l.mu.Mutex, &l.mu.Mutex
@@ -169,13 +177,17 @@ func Open(o Options) (*Log, error) {
 	db, err := openPebble(o.Dir, pebbleOptions(&l.opts, l))
 	if err != nil {
 		close(l.guard.closing)
-		return nil, errors.Join(readError(-1, err), l.Err())
+		return nil, l.openError(err)
 	}
 	l.db = db
 	// What the guard kept from Pebble fails the opening all the same.
-	if err := errors.Join(l.load(), l.Err()); err != nil {
+	err = l.load()
+	if err == nil {
+		err = l.Err()
+	}
+	if err != nil {
 		close(l.guard.closing)
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(l.openError(err), db.Close())
 	}
 	l.tail.reset(Offset(l.end.Load()))
 	if o.ReadOnly {
@@ -247,7 +259,10 @@ func (l *Log) load() error {
 		return err
 	}
 	first, end, err := bounds(it)
-	if err = errors.Join(err, it.Close()); err != nil {
+	if closeErr := it.Close(); err == nil {
+		err = closeErr // else it is the same
+	}
+	if err != nil {
 		return err
 	}
 	if end < 0 { // no chunk

@@ -88,7 +88,7 @@ func FuzzReadRecord(f *testing.F) {
 
 func FuzzParseChunk(f *testing.F) {
 	v := append(make([]byte, chunkHeaderLen), "*1\r\n$4\r\nPING\r\n"...)
-	putChunkHeader(v, 7, 1, 3)
+	putChunkHeader(v, 7, 1, 3, true)
 	f.Add(v, int64(7))
 	f.Add(v[:chunkHeaderLen], int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, start int64) {
@@ -98,7 +98,7 @@ func FuzzParseChunk(f *testing.F) {
 			return
 		}
 		again := append(make([]byte, chunkHeaderLen), c.data...)
-		putChunkHeader(again, Offset(start), c.unixMs, c.db)
+		putChunkHeader(again, Offset(start), c.unixMs, c.db, c.settled)
 		require.Equal(t, b, again)
 		_ = checkRecords(c.data) // must not panic
 	})

@@ -210,7 +210,7 @@ func (l *Log) cutAt(o Offset) (*pebble.Batch, error) {
 		data := c.data[:o-start]
 		if err = checkRecords(data); err == nil { // W2
 			v := append(make([]byte, chunkHeaderLen, chunkHeaderLen+len(data)), data...)
-			putChunkHeader(v, start, c.unixMs, c.db)
+			putChunkHeader(v, start, c.unixMs, c.db, c.settled)
 			err = b.Set(chunkKey(nil, start), v, nil)
 		}
 	}

@@ -175,7 +175,7 @@ func TestCheckFinds(t *testing.T) {
 	ctx := context.Background()
 	chunk := func(start Offset, data string) []byte {
 		v := append(make([]byte, chunkHeaderLen), data...)
-		putChunkHeader(v, start, 1, 0)
+		putChunkHeader(v, start, 1, 0, false)
 		return v
 	}
 	rec := string(set(1, 10))

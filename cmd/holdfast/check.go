@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/holdfast-db/holdfast/server/engine"
 )
@@ -18,7 +19,7 @@ var checkVerb = verb{
 		}
 		err := engine.Check(context.Background(), engine.Options{Dir: args[0]}, func(line string) { fmt.Fprintln(stdout, line) })
 		if err != nil {
-			fmt.Fprintln(stderr, "holdfast: check failed:", err)
+			fmt.Fprintln(stderr, "holdfast: check failed:", strings.ReplaceAll(err.Error(), "\n", "; "))
 			return 1
 		}
 		fmt.Fprintln(stdout, "ok")

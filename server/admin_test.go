@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -125,4 +126,22 @@ func TestNoTouch(t *testing.T) {
 	require.Equal(t, "+OK\r\n", w.line("client no-touch off"))
 	require.Equal(t, "$1\r\nv\r\n", w.line("get k"))
 	require.Regexp(t, `^:\d\r\n$`, idle())
+}
+
+// DEBUG RELOAD takes a checkpoint, DEBUG RELOAD NOSAVE and DEBUG LOADAOF replay the log since the last one; all bring back the same data.
+func TestReload(t *testing.T) {
+	s := holdfast(t)
+	w := dial(t, s.Addr())
+	for i, c := range []struct {
+		line  string
+		saves bool
+	}{{"debug reload nosave", false}, {"debug loadaof", false}, {"debug reload noflush merge", true}, {"debug reload", true}} {
+		require.Equal(t, "+OK\r\n", w.line(fmt.Sprint("set k ", i)))
+		require.Equal(t, ":1\r\n", w.line(fmt.Sprint("rpush l", i, " x")))
+		digest, before := w.line("debug digest"), s.Engine().LastCheckpoint()
+		require.Equal(t, "+OK\r\n", w.line(c.line))
+		require.Equal(t, c.saves, s.Engine().LastCheckpoint().Offset > before.Offset, c.line)
+		require.Equal(t, digest, w.line("debug digest"), c.line)
+		require.Equal(t, fmt.Sprintf("$1\r\n%d\r\n", i), w.line("get k"))
+	}
 }

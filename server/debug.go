@@ -29,10 +29,10 @@ func (s *session) cmdDebug(args [][]byte) {
 		s.cmdHelp(args)
 	case sub == "sleep" && len(args) == 3:
 		sec, err := strconv.ParseFloat(string(args[2]), 64)
-		if err != nil || sec < 0 || sec > 1e6 {
-			w.Error(reply.NotFloat)
-			return
+		if err != nil || !(sec >= 0) {
+			sec = 0 // no number, and no time to go back: Redis does not wait either
 		}
+		sec = min(sec, maxDebugSleep.Seconds())
 		// Every command waits, as if the server were busy: the lock is held, as with a slow command.
 		s.withLock(func() { sleep(s.ctx, time.Duration(sec*float64(time.Second)), false) })
 		w.OK()
@@ -48,15 +48,20 @@ func (s *session) cmdDebug(args [][]byte) {
 	case sub == "digest-value" && len(args) >= 2:
 		s.debugDigestValue(args[2:])
 	case sub == "reload":
+		save := true
 		for _, a := range args[2:] {
-			if !isWord(a, "merge") && !isWord(a, "noflush") && !isWord(a, "nosave") {
+			switch {
+			case isWord(a, "nosave"):
+				save = false
+			case isWord(a, "merge"), isWord(a, "noflush"): // what is loaded is what is there
+			default:
 				w.Error("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.")
 				return
 			}
 		}
-		s.reload()
+		s.reload(save)
 	case sub == "loadaof" && len(args) == 2:
-		s.reload()
+		s.reload(false)
 	case sub == "checkpoint" && len(args) == 2:
 		if err := s.eng.Checkpoint(s.ctx); err != nil {
 			w.Error("ERR " + err.Error())
@@ -70,8 +75,6 @@ func (s *session) cmdDebug(args [][]byte) {
 			w.Error("ERR " + oneLine(err.Error()))
 			return
 		}
-		w.OK()
-	case sub == "jmap" && len(args) == 2:
 		w.OK()
 	default:
 		w.Error(fmt.Sprintf(reply.SubcommandSyntaxF, cString(args[1]), "DEBUG"))
@@ -98,9 +101,17 @@ func (s *session) debugDigestValue(keys [][]byte) {
 	}
 }
 
-func (s *session) reload() {
+// maxDebugSleep bounds DEBUG SLEEP: a typing error must not hold the server back for years.
+const maxDebugSleep = 1e6 * time.Second
+
+// reload forgets memory and recovers, with checkpoint after one has been taken: else all that came after the last is replayed.
+func (s *session) reload(checkpoint bool) {
 	w := s.conn.Out()
-	if err := s.eng.Reload(s.ctx); err != nil {
+	again := s.eng.Forget
+	if checkpoint {
+		again = s.eng.Reload
+	}
+	if err := again(s.ctx); err != nil {
 		s.srv.log.Error("reload failed", "error", err)
 		w.Error("ERR Error trying to load the RDB dump, check server logs.")
 		return

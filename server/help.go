@@ -95,7 +95,7 @@ var helpTexts = map[string][][2]string{
 		{"DIGEST", "A hash of all data."},
 		{"DIGEST-VALUE <key> [<key> ...]", "Hashes of the values of keys."},
 		{"OBJECT <key>", "How a key is stored."},
-		{"RELOAD", "Take a checkpoint, forget memory, recover."},
+		{"RELOAD [NOSAVE]", "Take a checkpoint, forget memory, recover; NOSAVE = without the checkpoint."},
 		{"SET-ACTIVE-EXPIRE <0|1>", "Whether expired keys are looked for."},
 		{"SLEEP <seconds>", "Hold every command back for a time."},
 		{"UNLOAD", "Take all unchanged keys out of memory."},

@@ -44,6 +44,19 @@ type boundListener struct {
 	key  listenKey // of TCP
 }
 
+// listenError says what could not be listened on.
+type listenError struct {
+	what string // "port 6379", "unix socket /run/a.sock"
+	addr string // of a port
+	err  error
+}
+
+func (e *listenError) Error() string {
+	return "listen on " + strings.TrimPrefix(e.addr+" "+e.what, " ") + ": " + e.err.Error()
+}
+
+func (e *listenError) Unwrap() error { return e.err }
+
 // open binds all listeners, or none: on an error those already bound are closed.
 func (cfg *ListenConfig) open(ctx context.Context) (lns []boundListener, err error) {
 	at := *cfg
@@ -63,7 +76,7 @@ func (cfg *ListenConfig) open(ctx context.Context) (lns []boundListener, err err
 		ln, err := cfg.listenUnix(ctx)
 		if err != nil {
 			closeAll(lns)
-			return nil, fmt.Errorf("listen on unix socket %s: %w", cfg.UnixSocket, rootError(err))
+			return nil, &listenError{"unix socket " + cfg.UnixSocket, "", rootError(err)}
 		}
 		lns = append(lns, boundListener{Listener: ln, info: listenerInfo{addr: cfg.UnixSocket, unix: true}})
 	}
@@ -87,7 +100,7 @@ func (cfg *ListenConfig) openKeys(ctx context.Context, keys []listenKey) (lns []
 				continue
 			}
 			closeAll(lns)
-			return nil, fmt.Errorf("listen on %s port %d: %w", strings.TrimPrefix(k.addr, "-"), k.port, rootError(err))
+			return nil, &listenError{fmt.Sprint("port ", k.port), strings.TrimPrefix(k.addr, "-"), rootError(err)}
 		}
 		k.port = ln.Addr().(*net.TCPAddr).Port
 		chosen[k.tls] = k.port

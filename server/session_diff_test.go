@@ -307,6 +307,9 @@ var scripts = map[string]string{
 		debug nosuch
 		debug sleep x y
 		debug sleep 0
+		debug sleep x
+		debug sleep -1
+		debug jmap
 		debug object nosuch
 		debug set-active-expire 1
 		debug digest-value nosuch
@@ -392,7 +395,7 @@ func TestHTTPIsCut(t *testing.T) {
 			require.NoError(t, err)
 			_, err = c.Write([]byte(request + "SET planted " + name + "\r\n"))
 			require.NoError(t, err)
-			require.NoError(t, c.SetDeadline(time.Now().Add(10 * time.Second)))
+			require.NoError(t, c.SetDeadline(time.Now().Add(10*time.Second)))
 			_, err = io.ReadAll(c) // ends, in order or by a reset
 			require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "%s, %q", name, request)
 			require.NoError(t, c.Close())

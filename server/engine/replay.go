@@ -258,6 +258,10 @@ func (e *Engine) Reload(ctx context.Context) error {
 	return e.rebuild(ctx)
 }
 
+// Forget forgets memory and recovers, with no checkpoint before: what came after the last one is replayed (DEBUG RELOAD NOSAVE,
+// DEBUG LOADAOF).
+func (e *Engine) Forget(ctx context.Context) error { return e.rebuild(ctx) }
+
 // rebuild forgets memory and recovers from store and log.
 func (e *Engine) rebuild(ctx context.Context) error {
 	e.check.one.Lock()

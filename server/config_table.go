@@ -85,7 +85,7 @@ var directives = []directive{
 	{name: "pidfile", kind: kindString, def: "", flags: fixed,
 		help: "File that holds the process id while the server runs."},
 	{name: "daemonize", kind: kindBool, def: "no", flags: fixed,
-		help: "Refused: let a service manager run the server in the background."},
+		help: "Run in the background: the command ends once the server serves, or says why it does not. Without meaning under systemd (supervised)."},
 	{name: "supervised", kind: kindEnum, def: "no", flags: fixed, enum: []string{"upstart", "systemd", "auto", "no"},
 		help: "systemd: tell the service manager when the server is ready."},
 	{name: "shutdown-timeout", kind: kindInt, def: "10", max: math.MaxInt32,

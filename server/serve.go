@@ -28,10 +28,20 @@ func Serve(args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "\n"+strings.TrimPrefix(err.Error(), "\n"))
 		return 1
 	}
-	p := &process{cfg: cfg, stderr: stderr}
+	p := &process{cfg: cfg, stderr: stderr, daemon: daemonPipe()}
+	switch {
+	case p.daemon != nil:
+		p.stderr = p.daemon
+	case cfg.Bool("daemonize") && !cfg.underManager():
+		if len(args) > 0 && args[0] == "-" {
+			fmt.Fprintln(stderr, "holdfast: daemonize yes takes a configuration file, not standard input")
+			return 1
+		}
+		return startDaemon(stderr)
+	}
 	defer p.cleanup()
 	if err := p.prepare(); err != nil {
-		fmt.Fprintln(stderr, "holdfast: "+err.Error())
+		fmt.Fprintln(p.stderr, "holdfast: "+err.Error())
 		return 1
 	}
 	return p.run()
@@ -59,10 +69,14 @@ type process struct {
 	log     hclog.Logger
 	logFile *os.File
 	pidFile string
+	daemon  *os.File // to the process that waits for this one to serve; nil: none does
 }
 
 func (p *process) prepare() error {
 	out := p.stderr
+	if p.daemon != nil {
+		out = io.Discard // there is no terminal
+	}
 	if name := p.cfg.Text("logfile"); name != "" {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
@@ -96,6 +110,9 @@ func (p *process) run() int {
 	}
 	if err := p.notify("READY=1"); err != nil {
 		p.log.Warn("service manager not told", "error", err)
+	}
+	if err := p.ready(); err != nil {
+		p.log.Warn("the process that started this one not told", "error", err)
 	}
 
 	checkpoint := true
@@ -132,11 +149,12 @@ func (p *process) run() int {
 // startError says in one line what an operator has to know.
 func startError(cfg *Config, err error) string {
 	var op *net.OpError
+	var listening *listenError
 	switch {
 	case errors.Is(err, engine.ErrLocked):
 		return fmt.Sprintf("data directory %s is in use by another process", cfg.Text("dir"))
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Sprintf("port %d is taken by another process (%v)", cfg.Int("port"), firstLine(err))
+	case errors.As(err, &listening) && errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Sprintf("%s is taken by another process (%v)", listening.what, firstLine(err))
 	case errors.As(err, &op):
 		return firstLine(err)
 	}
@@ -157,15 +175,18 @@ func (p *process) writePid() error {
 	return nil
 }
 
+// underManager tells whether systemd started this process and wants to hear of it.
+func (c *Config) underManager() bool {
+	s := c.Text("supervised")
+	return (s == "systemd" || s == "auto") && os.Getenv("NOTIFY_SOCKET") != ""
+}
+
 // notify tells systemd about the state of the service, if it wants to know.
 func (p *process) notify(state string) error {
-	if s := p.cfg.Text("supervised"); s != "systemd" && s != "auto" {
+	if !p.cfg.underManager() {
 		return nil
 	}
 	name := os.Getenv("NOTIFY_SOCKET")
-	if name == "" {
-		return nil
-	}
 	if name[0] == '@' {
 		name = "\x00" + name[1:]
 	}

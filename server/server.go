@@ -195,7 +195,6 @@ func (s *Server) checkConfig() error {
 		bad  bool
 		text string
 	}{
-		{s.cfg.Bool("daemonize"), "daemonize yes is not supported: run in the foreground under a service manager (--daemonize no)"},
 		{!s.cfg.Bool("replica-read-only"), "replica-read-only no is not supported: a replica's log is its primary's, byte for byte"},
 		{s.cfg.Text("aclfile") != "", "aclfile is not supported: there is one user, default, with requirepass"},
 		{s.cfg.Bool("cluster-enabled"), "cluster-enabled yes is not supported"},

@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-db/holdfast/server/engine"
 )
@@ -233,7 +235,6 @@ func TestStartErrors(t *testing.T) {
 		require.NotContains(t, err.Error(), "\n")
 		return err
 	}
-	require.ErrorContains(t, start("--daemonize", "yes"), "daemonize")
 	require.ErrorContains(t, start("--replica-read-only", "no"), "replica-read-only no is not supported")
 	require.ErrorContains(t, start("--aclfile", "x"), "aclfile")
 	require.ErrorContains(t, start("--cluster-enabled", "yes"), "cluster")
@@ -245,6 +246,13 @@ func TestStartErrors(t *testing.T) {
 	defer ln.Close()
 	taken := fmt.Sprint(ln.Addr().(*net.TCPAddr).Port)
 	require.ErrorIs(t, start("--port", taken), syscall.EADDRINUSE)
+
+	require.Contains(t, startError(NewConfig(), start("--port", taken)), "port "+taken+" is taken by another process")
+	sock := filepath.Join(t.TempDir(), "s")
+	un, err := net.Listen("unix", sock)
+	require.NoError(t, err)
+	defer un.Close()
+	require.Contains(t, startError(NewConfig(), start("--unixsocket", sock)), "unix socket "+sock+" is taken by another process")
 
 	s := holdfast(t)
 	require.ErrorIs(t, start("--port", taken, "--dir", s.cfg.Text("dir")), engine.ErrLocked)
@@ -338,6 +346,51 @@ func TestProcess(t *testing.T) {
 	text, err = exec.Command(bin, "check", filepath.Join(dir, "data")).CombinedOutput()
 	require.NoError(t, err, string(text))
 	require.Contains(t, string(text), "ok\n")
+}
+
+// With daemonize yes the command ends once the server serves, in a session of its own, or when it could not start, having said why.
+func TestDaemonize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	bin, dir := build(t), t.TempDir()
+	sock, pid := filepath.Join(dir, "s"), filepath.Join(dir, "pid")
+	start := func() (string, error) {
+		out, err := exec.Command(bin, "serve", "--port", "0", "--unixsocket", sock, "--dir", filepath.Join(dir, "data"),
+			"--pidfile", pid, "--logfile", filepath.Join(dir, "log"), "--daemonize", "yes").CombinedOutput()
+		return string(out), err
+	}
+	out, err := start()
+	require.NoError(t, err, out)
+	require.Empty(t, out)
+	b, err := os.ReadFile(pid)
+	require.NoError(t, err)
+	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Kill(n, syscall.SIGKILL) }) // it has ended if all went well
+	sid, err := unix.Getsid(n)
+	require.NoError(t, err)
+	require.Equal(t, n, sid)
+	c, err := net.Dial("unix", sock)
+	require.NoError(t, err, "it serves when the command ends")
+	w := newWire(t, c)
+	require.Equal(t, "+OK\r\n", w.line("set a 1"))
+
+	out, err = start()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, 1, exit.ExitCode())
+	require.Equal(t, fmt.Sprintf("holdfast: data directory %s is in use by another process\n", filepath.Join(dir, "data")), out)
+
+	w.send("SHUTDOWN")
+	require.Equal(t, "", w.read())
+	until(t, "the pid file is gone", func() bool {
+		_, err := os.Stat(pid)
+		return errors.Is(err, os.ErrNotExist)
+	})
+	log, err := os.ReadFile(filepath.Join(dir, "log"))
+	require.NoError(t, err)
+	require.Contains(t, string(log), "ready to accept connections")
 }
 
 // Replies leave before a command that waits, also where the commands before it were executed off the loop.

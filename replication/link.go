@@ -27,7 +27,10 @@ type link struct {
 
 	read, wrote    atomic.Int64 // unix ns of the last byte in and of the last write that returned
 	sent, snapshot atomic.Int64
-	total, had     atomic.Int64 // bytes of the snapshot, 0: not known; and of it what the replica had
+	// Who tells of the snapshot's progress, and the bytes that were told last: the ticker's alone.
+	teller     *teller
+	told       int64
+	total, had atomic.Int64 // bytes of the snapshot, 0: not known; and of it what the replica had
 
 	// Below: p.mu.
 	state     string
@@ -115,6 +118,21 @@ func (l *link) silentLocked(now time.Time) time.Duration {
 		return 0 // never acknowledges
 	}
 	return now.Sub(time.Unix(0, last))
+}
+
+// tellProgress logs how far the snapshot is on its way. It is called by the ticker alone, while the snapshot is sent.
+func (l *link) tellProgress() {
+	had, total := l.had.Load(), l.total.Load()
+	done := had + l.snapshot.Load()
+	if l.teller == nil {
+		l.teller = newTeller(l.p.o.Clock, func(s string) { l.p.log.Info(s) }, "Sending the snapshot to replica "+l.addr, done)
+	}
+	if done != l.told { // else the replica loads, or does not read
+		last := l.teller.last
+		if l.teller.tell(done, total); l.teller.last != last {
+			l.told = done
+		}
+	}
 }
 
 func (l *link) serve() error {

@@ -320,10 +320,14 @@ func waitFor(links []*link) {
 // tick drops who is silent, and keeps the stream of an idle primary moving: replicas take its PINGs as a sign of life.
 func (p *Primary) tick() {
 	now, c := p.o.Clock.Now(), p.conf.Load()
+	var sending []*link
 	p.mu.Lock()
 	for _, l := range p.mu.links {
 		if l.silentLocked(now) > c.Timeout {
 			l.cancel(errSilent)
+		}
+		if l.state == StateBulk {
+			sending = append(sending, l)
 		}
 	}
 	due := now.Sub(p.mu.lastPing) >= c.PingPeriod
@@ -332,6 +336,9 @@ func (p *Primary) tick() {
 	}
 	ping := due && len(p.mu.links) > 0 && !p.quiet.Load()
 	p.mu.Unlock()
+	for _, l := range sending {
+		l.tellProgress()
+	}
 	if ping {
 		p.o.Source.AppendOwn([]byte("PING"))
 	}

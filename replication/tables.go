@@ -177,12 +177,17 @@ func newTeller(clock Clock, log func(string), what string, have int64) *teller {
 	return &teller{clock, log, what, now, now, have}
 }
 
+// tell logs if it is time to; total is 0 or less if nobody knows it: a snapshot that is streamed as it is made.
 func (t *teller) tell(done, total int64) {
 	now := t.clock.Now()
 	if now.Sub(t.last) < tellEach {
 		return
 	}
 	t.last = now
+	if total <= 0 {
+		t.log(fmt.Sprintf("%s: %d bytes, %.1f MB/s", t.what, done, float64(done-t.first)/1e6/now.Sub(t.start).Seconds()))
+		return
+	}
 	left := "unknown"
 	if moved := done - t.first; moved > 0 {
 		left = time.Duration(float64(now.Sub(t.start)) * float64(total-done) / float64(moved)).Round(time.Second).String()

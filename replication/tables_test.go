@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-db/holdfast/wal"
@@ -500,6 +501,53 @@ func TestTeller(t *testing.T) {
 	clock.now = clock.now.Add(10 * time.Second)
 	n.tell(100, 1000)
 	require.True(t, strings.HasSuffix(lines[1], "about unknown left"), lines[1])
+	clock.now = clock.now.Add(20 * time.Second)
+	n.tell(8_000_100, 0)
+	require.Equal(t, "sync: 8000100 bytes, 0.2 MB/s", lines[2])
+}
+
+// The primary, too, tells how far a snapshot is: each few seconds, as long as something moves.
+func TestPrimaryTellsProgress(t *testing.T) {
+	clock := newFakeClock()
+	var out strings.Builder
+	p := &Primary{o: PrimaryOptions{Clock: clock}, log: hclog.New(&hclog.LoggerOptions{Output: &out, DisableTime: true})}
+	p.SetConfig(PrimaryConfig{Timeout: never, PingPeriod: never})
+	l := &link{p: p, addr: "10.0.0.1:6379", state: StateBulk}
+	l.had.Store(1000)
+	l.total.Store(11000)
+	idle := &link{p: p, addr: "10.0.0.2:6379", state: StateOnline}
+	for _, l := range []*link{l, idle} {
+		l.read.Store(clock.now.UnixNano())
+	}
+	p.mu.links = []*link{l, idle}
+	p.mu.lastPing = clock.now
+	for range 12 {
+		p.tick()
+		clock.now = clock.now.Add(time.Second)
+		l.snapshot.Add(500)
+	}
+	require.Equal(t, "[INFO]  Sending the snapshot to replica 10.0.0.1:6379: 3500 of 11000 bytes (31 %), about 15s left\n"+
+		"[INFO]  Sending the snapshot to replica 10.0.0.1:6379: 6000 of 11000 bytes (54 %), about 10s left\n", out.String())
+	for range 20 { // it does not read
+		clock.now = clock.now.Add(time.Second)
+		p.tick()
+	}
+	require.Equal(t, 3, strings.Count(out.String(), "\n"), out.String())
+}
+
+// A replica tells of an RDB file as of tables.
+func TestReplicaTellsProgressOfRDB(t *testing.T) {
+	clock := newFakeClock()
+	var lines []string
+	r := &countingReader{src: strings.NewReader(strings.Repeat("x", 1000)), u: &upstream{}, teller: newTeller(clock, func(s string) { lines = append(lines, s) }, "sync", 0)}
+	r.u.syncTotal.Store(1000)
+	buf := make([]byte, 100)
+	for range 10 {
+		clock.now = clock.now.Add(time.Second)
+		_, err := r.Read(buf)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"sync: 500 of 1000 bytes (50 %), about 5s left", "sync: 1000 of 1000 bytes (100 %), about 0s left"}, lines)
 }
 
 // The files of different data have bytes in common, so that the tests of what a replica has mean something.

@@ -91,7 +91,7 @@ func (u *upstream) receive(ld Loader, v verdict) (marked bool, err error) {
 		return false, err
 	}
 	u.speak(newlines)
-	counted := &countingReader{src: src, u: u}
+	counted := &countingReader{src: src, u: u, teller: newTeller(u.r.o.Clock, func(s string) { u.r.log.Info(s) }, "MASTER <-> REPLICA sync", 0)}
 	if err := ld.RDB(u.ctx, counted); err != nil {
 		return false, fmt.Errorf("snapshot: %w", errors.Join(counted.err, err))
 	}
@@ -134,17 +134,18 @@ func (u *upstream) snapshot(head string) (src io.Reader, marked bool, err error)
 	return &sizedReader{in: u.in, left: n}, false, nil
 }
 
-// countingReader counts what is read of a snapshot, and keeps the error that ended it: to the file's reader it is a damaged
+// countingReader counts what is read of a snapshot, logs how far it is, and keeps the error that ended it: to the file's reader it is a damaged
 // file.
 type countingReader struct {
-	src io.Reader
-	u   *upstream
-	err error
+	src    io.Reader
+	u      *upstream
+	teller *teller
+	err    error
 }
 
 func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.src.Read(b)
-	c.u.syncRead.Add(int64(n))
+	c.teller.tell(c.u.syncRead.Add(int64(n)), c.u.syncTotal.Load())
 	if err != nil && !errors.Is(err, io.EOF) {
 		c.err = err
 	}

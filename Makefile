@@ -57,7 +57,8 @@ replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replic
 	./holdfast bench soak -servers holdfast -duration 20s -o ""
 
 SMOKE = $(or $(TMPDIR),/tmp)/holdfast-bench-smoke
-bench-smoke: build ## every measurement that has a page, of both servers, in sizes that take seconds (CI)
+bench-smoke: build ## every measurement that has a page, of both servers, in sizes that take seconds, and each benchmark of the inner parts once (CI)
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./wal ./snapshot/... ./server/...
 	./holdfast bench throughput -mixes set,hget,lrange_100,ycsb-d,ycsb-e,ycsb-f -p 1,16 -keys 2000 -t 100ms -warm 20ms -rounds 1 -o "" -out $(SMOKE)/throughput
 	./holdfast bench throughput -loop open -rate 2000 -dist zipf -mixes ycsb-a -policy everysec -keys 2000 -t 200ms -warm 20ms -rounds 1 -o "" -out $(SMOKE)/open
 	./holdfast bench cow -rates 1000,max -dists zipf,hotspot -values 1000 -sizes 4k -keys 3000 -rate 1000 -t 100ms -rounds 1 -o "" -out $(SMOKE)/cow
@@ -82,7 +83,7 @@ bench-replication: build ## all measurements of replication, each into docs/benc
 
 GOBENCH ?= .
 bench-go: ## the inner parts, by go test -bench (GOBENCH=pattern; COUNT=6)
-	$(GO) test -run '^$$' -bench '$(GOBENCH)' -benchmem -count $(or $(COUNT),1) ./wal ./snapshot/... ./server/...
+	$(GO) test -timeout 60m -run '^$$' -bench '$(GOBENCH)' -benchmem -count $(or $(COUNT),1) ./wal ./snapshot/... ./server/...
 
 bench-compare: ## the inner parts at REF and here, in turn, compared by benchstat (REF=main~10 GOBENCH=pattern ROUNDS=6)
 	GO=$(GO) bench/compare.sh '$(REF)' '$(GOBENCH)' $(or $(ROUNDS),6)

@@ -20,7 +20,7 @@ for i in $(seq "$rounds"); do
     dir=$top
     [ "$side" = ref ] && dir=$tmp/ref
     # A benchmark that one side does not have is no failure.
-    (cd "$dir" && "$go" test -run '^$' -bench "$pattern" -benchmem -count 1 $pkgs) >>"$tmp/$side.txt" || {
+    (cd "$dir" && "$go" test -timeout 60m -run '^$' -bench "$pattern" -benchmem -count 1 $pkgs) >>"$tmp/$side.txt" || {
       tail -20 "$tmp/$side.txt" >&2
       exit 1
     }

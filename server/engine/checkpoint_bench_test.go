@@ -72,7 +72,10 @@ func BenchmarkFreeze(b *testing.B) {
 				benchKeys(b, e, 0, keys)
 				b.StopTimer()
 				if h != nil {
-					(&checkpointPass{e: e}).giveBack(h)
+					p := &checkpointPass{e: e}
+					p.holds.begin(e)
+					p.giveBack(h)
+					p.holds.end()
 				}
 			}
 			b.ReportMetric(float64(keys)*float64(b.N)/b.Elapsed().Seconds(), "writes/s")

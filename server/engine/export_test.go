@@ -443,16 +443,18 @@ func BenchmarkExportRDB(b *testing.B) {
 	require.NoError(b, f.Close())
 	e := mustOpen(b, Options{Dir: b.TempDir(), Replica: true, BallastBytes: -1, NoPreload: true})
 	require.NoError(b, load(e, &file, 10, lineageOf(10)))
-	b.ReportAllocs()
-	for b.Loop() {
-		v, pin, err := e.SnapshotView()
-		require.NoError(b, err)
-		w := &watched{each: 1 << 62}
-		require.NoError(b, e.ExportRDB(ctx, v, w, ExportOptions{ID: loadID, Lineage: lineageOf(10)}))
-		b.SetBytes(w.size)
-		require.NoError(b, v.Close())
-		pin.Release()
-	}
-	b.ReportMetric(keys*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+	b.Run(fmt.Sprintf("keys=%d/value-bytes=%d", keys, len(val)), func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			v, pin, err := e.SnapshotView()
+			require.NoError(b, err)
+			w := &watched{each: 1 << 62}
+			require.NoError(b, e.ExportRDB(ctx, v, w, ExportOptions{ID: loadID, Lineage: lineageOf(10)}))
+			b.SetBytes(w.size)
+			require.NoError(b, v.Close())
+			pin.Release()
+		}
+		b.ReportMetric(keys*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+	})
 	require.NoError(b, e.Abandon())
 }

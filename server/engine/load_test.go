@@ -404,10 +404,12 @@ func BenchmarkLoadRDB(b *testing.B) {
 	}
 	require.NoError(b, f.Close())
 	e := mustOpen(b, Options{Dir: b.TempDir(), Replica: true, BallastBytes: -1, NoPreload: true})
-	b.SetBytes(int64(file.Len()))
-	for b.Loop() {
-		require.NoError(b, load(e, bytes.NewReader(file.Bytes()), 10, lineageOf(10)))
-	}
-	b.ReportMetric(keys*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+	b.Run(fmt.Sprintf("keys=%d/value-bytes=%d", keys, len(val)), func(b *testing.B) {
+		b.SetBytes(int64(file.Len()))
+		for b.Loop() {
+			require.NoError(b, load(e, bytes.NewReader(file.Bytes()), 10, lineageOf(10)))
+		}
+		b.ReportMetric(keys*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
+	})
 	require.NoError(b, e.Abandon())
 }

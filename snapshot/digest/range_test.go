@@ -150,7 +150,7 @@ func TestRange(t *testing.T) {
 
 func BenchmarkKeyHasher(b *testing.B) {
 	for _, size := range []int{16, 100, 1000, 100000} {
-		b.Run(fmt.Sprintf("string/size=%d", size), func(b *testing.B) {
+		b.Run(fmt.Sprintf("type=string/size=%d", size), func(b *testing.B) {
 			var h KeyHasher
 			var r Range
 			key, v := []byte("user:1234567:name"), []byte(strings.Repeat("x", size))
@@ -163,7 +163,7 @@ func BenchmarkKeyHasher(b *testing.B) {
 			}
 		})
 	}
-	b.Run("hash/fields=100", func(b *testing.B) {
+	b.Run("type=hash/fields=100", func(b *testing.B) {
 		var h KeyHasher
 		var r Range
 		var fields [][]byte
@@ -184,7 +184,7 @@ func BenchmarkKeyHasher(b *testing.B) {
 
 func BenchmarkRedis(b *testing.B) {
 	for _, size := range []int{16, 1000} {
-		b.Run(fmt.Sprintf("string/size=%d", size), func(b *testing.B) {
+		b.Run(fmt.Sprintf("type=string/size=%d", size), func(b *testing.B) {
 			var total Redis
 			key, v := []byte("user:1234567:name"), []byte(strings.Repeat("x", size))
 			b.SetBytes(int64(size))

@@ -69,6 +69,61 @@ func TestFieldTimesExport(t *testing.T) {
 	require.NoError(t, e.Close(ctx))
 }
 
+// A full sync by tables brings every field with its time, in whatever form its hash has, and what follows of them: a replica shows
+// no field that has expired on the way, and its primary's deletions find the rest. After a restart of the replica, too.
+func TestFieldTimesTables(t *testing.T) {
+	ctx := context.Background()
+	clk := &clock{ms: 1_700_000_000_000}
+	start := clk.ms
+	p := mustOpen(t, testOptions(vfs.NewMem(), clk))
+	cl := p.NewClient()
+	sizes := timedHashes(p, cl, start)
+	require.NoError(t, p.Checkpoint(ctx))
+	do(p, cl, "HPEXPIREAT", "big", fmt.Sprint(start+9000), "FIELDS", "1", "f7") // into a second generation of tables
+	do(p, cl, "HPERSIST", "big", "FIELDS", "1", "f8")
+	c := copyTables(t, p)
+
+	ro := replicaOptions(vfs.NewMem(), clk)
+	r := mustOpen(t, ro)
+	atomic.StoreInt64(&clk.ms, start+1100) // some expire while the tables are under way
+	require.NoError(t, c.load(r, -1))
+	for round := range 2 {
+		require.Equal(t, len(sizes), r.Stats().DBs[0].Timed)
+		rcl := r.NewClient()
+		for key, n := range sizes {
+			want := max(n-101, 0) // field i goes at 1000 + i
+			switch key {
+			case "packed":
+				want++ // "stays"
+			case "big":
+				want += 3 // that, and two that were spared
+			}
+			require.Equal(t, want, strings.Count(do(r, rcl, "HKEYS", key), "$"), "%s, round %d", key, round)
+		}
+		require.Equal(t, fmt.Sprintf("*3\r\n:%d\r\n:-1\r\n:%d\r\n", start+9000, start+1999),
+			do(r, rcl, "HPEXPIRETIME", "big", "FIELDS", "3", "f7", "f8", "f999"))
+		if round == 0 {
+			require.NoError(t, r.Close(ctx))
+			require.NoError(t, Check(ctx, ro, func(string) {}))
+			r = mustOpen(t, ro)
+		}
+	}
+
+	for range 3 {
+		p.Tick(ctx)
+	}
+	require.EqualValues(t, 1+40+101+101-2, p.Stats().ExpiredFields)
+	require.NoError(t, p.log.Sync(ctx))
+	rest, err := logBytes(p, c.m.C)
+	require.NoError(t, err)
+	_, err = r.ApplyStream(ctx, rest)
+	require.NoError(t, err)
+	require.Equal(t, digestOf(p), digestOf(r))
+	require.NoError(t, r.Close(ctx))
+	require.NoError(t, Check(ctx, ro, func(string) {}))
+	require.NoError(t, p.Close(ctx))
+}
+
 // The janitor deletes fields when their time comes, not before, wherever their hash lies, and the key with the last one. A replica
 // hides what has expired and deletes it with its primary. Nothing of it is left in the store.
 func TestFieldTimesExpire(t *testing.T) {

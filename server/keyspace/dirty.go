@@ -123,7 +123,7 @@ func (ks *Keyspace) freeze(o *Object) {
 				ks.assignOID(o)
 				f.big, f.oid = c, o.oid()
 				f.times, f.timesOID = o.bigTimes()
-				c.handover()
+				ks.handOver(o, c)
 			}
 			room := 0
 			if o.typ == TypeString && o.n < sharedFreezeMin {
@@ -138,6 +138,14 @@ func (ks *Keyspace) freeze(o *Object) {
 	}
 	ks.frozen[o] = f
 	o.flags |= flagFrozen
+}
+
+// handOver gives the rows of a big collection, and of its fields' times, to the running checkpoint.
+func (ks *Keyspace) handOver(o *Object, c collection) {
+	c.handover()
+	if t, _ := o.bigTimes(); t != nil && ks.Mutant == "no freeze of field times" {
+		clear(t.tr.handed) // rows are then read as they are when their turn comes
+	}
 }
 
 // frozenOf returns the state of o that the running checkpoint froze; nil, most often without a look at the map, if there is none.
@@ -326,7 +334,7 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte, enough 
 			if exists {
 				if c := o.coll(); c != nil && c.Big() {
 					ks.assignOID(o)
-					c.handover()
+					ks.handOver(o, c)
 					sink.Big(o.oid(), &BigRows{c: c})
 					if t, oid := o.bigTimes(); t != nil {
 						sink.Big(oid, &BigRows{c: t})

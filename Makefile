@@ -24,7 +24,7 @@ lint: ## gofmt, go vet, house rules
 # A number of inputs, not a time: at the end of a time go test may report its own deadline as a failure, without an input that failed.
 FUZZTIME ?= 20000x
 FUZZ = ./wal:FuzzReadRecord ./wal:FuzzParseChunk ./snapshot:FuzzDecodeMeta ./snapshot/rdb:FuzzDecodeValue \
-	./bench:FuzzReplyEnd ./snapshot/rdb:FuzzVerifyDump ./snapshot/rdb:FuzzFileReader ./server/keyspace:FuzzRowKey ./server:FuzzGuard
+	./bench:FuzzReplyEnd ./snapshot/rdb:FuzzVerifyDump ./snapshot/rdb:FuzzFileReader ./server/keyspace:FuzzRowKey ./server/keyspace:FuzzRow ./wal:FuzzCommitFile ./server:FuzzGuard
 
 fuzz-smoke: ## every fuzz target with some thousand inputs (FUZZTIME=1000000x for more)
 	@set -e; for t in $(FUZZ); do echo "$$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) "$${t%:*}"; done

@@ -144,3 +144,42 @@ func flipped(b []byte, at int) []byte {
 	b[at] ^= 0x40
 	return b
 }
+
+// Whatever a file of the commit log holds, it is read to its end, and what is said of it is within it.
+func FuzzCommitFile(f *testing.F) {
+	fs := vfs.NewMem()
+	l, err := Open(Options{FS: fs, Dir: "wal"})
+	require.NoError(f, err)
+	for i := range 3 {
+		l.Append(set(i, 20), 0, 0)
+		require.NoError(f, l.Sync(context.Background()))
+	}
+	files, err := scanCommitLog(fs, fs.PathJoin("wal", commitLogDir), true)
+	require.NoError(f, err)
+	name := files[0].name
+	file, err := fs.Open(fs.PathJoin("wal", commitLogDir, name))
+	require.NoError(f, err)
+	data, err := io.ReadAll(file)
+	require.NoError(f, err)
+	require.NoError(f, file.Close())
+	require.NoError(f, l.Close())
+	data = []byte(strings.TrimRight(string(data), "\x00"))
+	var num uint32
+	_, err = fmt.Sscanf(name, "%d.log", &num)
+	require.NoError(f, err)
+	f.Add(data)
+	f.Add(flipped(data, len(data)/2))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fs := vfs.NewMem()
+		file, err := fs.Create("a", vfs.WriteCategoryUnspecified)
+		require.NoError(t, err)
+		_, err = file.Write([]byte(string(data)))
+		require.NoError(t, err)
+		require.NoError(t, file.Close())
+		s, err := scanCommitFile(fs, "a", num)
+		require.NoError(t, err)
+		require.Less(t, s.damaged, int64(max(len(data), 1)))
+		require.True(t, s.settled < 0 || s.damaged >= 0, "only damage makes a proof")
+	})
+}

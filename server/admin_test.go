@@ -145,3 +145,22 @@ func TestReload(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("$1\r\n%d\r\n", i), w.line("get k"))
 	}
 }
+
+// INFO tells who waits for a key, and for how long; and of a checkpoint while it runs.
+func TestInfoOfBlockedClients(t *testing.T) {
+	s := holdfast(t)
+	w, a, b := dial(t, s.Addr()), dial(t, s.Addr()), dial(t, s.Addr())
+	has := func(lines ...string) bool {
+		info := w.line("info clients")
+		return !slices.ContainsFunc(lines, func(l string) bool { return !strings.Contains(info, l+"\r\n") })
+	}
+	require.True(t, has("blocked_clients:0", "clients_in_timeout_table:0"))
+	a.send("BLPOP", "none", "0")
+	b.send("BLPOP", "none", "100")
+	until(t, "two wait, one of them for a limited time", func() bool { return has("blocked_clients:2", "clients_in_timeout_table:1") })
+	require.Equal(t, "+OK\r\n", w.line("config resetstat"))
+	require.True(t, has("blocked_clients:2", "clients_in_timeout_table:1"))
+	require.Equal(t, ":2\r\n", w.line("rpush none x y"))
+	until(t, "nobody waits", func() bool { return has("blocked_clients:0", "clients_in_timeout_table:0") })
+	require.Contains(t, w.line("info persistence"), "rdb_current_bgsave_time_sec:-1\r\n")
+}

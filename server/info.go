@@ -167,7 +167,7 @@ func infoClients(i *infoWriter) {
 	i.field("client_recent_max_output_buffer", out)
 	i.field("blocked_clients", i.st.Blocked)
 	i.field("tracking_clients", i.tracking.clients)
-	i.field("clients_in_timeout_table", 0)
+	i.field("clients_in_timeout_table", i.st.BlockedFor)
 }
 
 // memoryFigures are bytes.
@@ -242,20 +242,25 @@ func infoPersistence(i *infoWriter) {
 	if c.Count > 0 {
 		took = int64(c.Took.Seconds())
 	}
+	current := int64(-1)
+	if !c.Begun.IsZero() {
+		current = int64(i.now.Sub(c.Begun).Seconds())
+	}
 	writeStatus := "ok"
 	if i.srv.eng.WriteError() != "" {
 		writeStatus = "err"
 	}
 	i.field("loading", 0)
 	i.field("async_loading", 0)
-	i.field("current_cow_size", 0)
+	i.field("current_cow_size", i.st.Freezing.Bytes)
 	i.field("rdb_changes_since_last_save", i.st.DirtyObjects)
 	i.flag("rdb_bgsave_in_progress", c.Running)
 	i.field("rdb_last_save_time", c.End.Unix())
 	i.field("rdb_last_bgsave_status", status)
 	i.field("rdb_last_bgsave_time_sec", took)
-	i.field("rdb_current_bgsave_time_sec", -1)
+	i.field("rdb_current_bgsave_time_sec", current)
 	i.field("rdb_saves", c.Count)
+	i.field("rdb_last_cow_size", c.Frozen.Bytes)
 	i.field("aof_enabled", 1)
 	i.field("aof_rewrite_in_progress", 0)
 	i.field("aof_rewrite_scheduled", 0)

@@ -43,6 +43,7 @@ func (e *Engine) batch(n int) int {
 // CheckpointInfo tells of the newest checkpoint.
 type CheckpointInfo struct {
 	Running bool
+	Begun   time.Time  // when the one that runs began; zero: none does, or it is announced only
 	Offset  wal.Offset // C
 	End     time.Time
 	Took    time.Duration
@@ -179,7 +180,7 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 		c.mu.Unlock()
 		return nil
 	}
-	c.mu.info.Running = true
+	c.mu.info.Running, c.mu.info.Begun = true, start
 	c.mu.Unlock()
 
 	err := p.run(ctx)
@@ -190,7 +191,7 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 
 	c.mu.Lock()
 	i := &c.mu.info
-	i.Running = false
+	i.Running, i.Begun = false, time.Time{}
 	if !p.refused {
 		i.MaxHold, i.MaxStep, i.MaxCPU = p.holds.max, p.holds.maxStep, p.holds.cpuMax
 	}

@@ -210,6 +210,9 @@ func (e *Engine) park(cl *Client, spec *command.Spec, args [][]byte, proto int) 
 	cl.waiter = w
 	e.ks.Blocking = true
 	e.stats.blocked++
+	if w.limit > 0 {
+		e.stats.blockedFor++
+	}
 }
 
 func (e *Engine) removeWaiter(w *waiter) {
@@ -227,6 +230,9 @@ func (e *Engine) removeWaiter(w *waiter) {
 	if !w.served {
 		w.served = true
 		e.stats.blocked--
+		if w.limit > 0 {
+			e.stats.blockedFor--
+		}
 	}
 	e.ks.Blocking = len(e.waiting) > 0
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -116,4 +117,38 @@ func TestHoldBudget(t *testing.T) {
 	e = mustOpen(t, o)
 	require.Equal(t, want, digestOf(e))
 	require.NoError(t, e.Close(context.Background()))
+}
+
+// While a checkpoint runs it is told since when, and what has been copied for it so far.
+func TestCheckpointIsTold(t *testing.T) {
+	ctx := context.Background()
+	clk := &clock{ms: 1_700_000_000_000}
+	o := testOptions(vfs.NewMem(), clk)
+	o.batch = 1
+	var e *Engine
+	var seen []Stats
+	o.between = func() {
+		if len(seen) == 0 {
+			for i := range 20 {
+				do(e, e.NewClient(), "APPEND", fmt.Sprint("k", i), "x")
+			}
+		}
+		seen = append(seen, e.Stats())
+	}
+	e = mustOpen(t, o)
+	for i := range 20 {
+		do(e, e.NewClient(), "SET", fmt.Sprint("k", i), "value")
+	}
+	require.True(t, e.Stats().Checkpoint.Begun.IsZero())
+	require.NoError(t, e.Checkpoint(ctx))
+	require.NotEmpty(t, seen)
+	for _, s := range seen {
+		require.Equal(t, clk.now(), s.Checkpoint.Begun)
+	}
+	require.Positive(t, seen[0].Freezing.Bytes)
+	after := e.Stats()
+	require.True(t, after.Checkpoint.Begun.IsZero())
+	require.Zero(t, after.Freezing)
+	require.GreaterOrEqual(t, after.Checkpoint.Frozen.Bytes, seen[0].Freezing.Bytes)
+	require.NoError(t, e.Close(ctx))
 }

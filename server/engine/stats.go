@@ -15,6 +15,7 @@ type counters struct {
 	unloaded     int64
 	backPressure int64
 	blocked      int64
+	blockedFor   int64 // of these, with a time limit
 }
 
 // DBStats are one database's counts.
@@ -35,6 +36,7 @@ type Stats struct {
 	Unloaded     int64
 	BackPressure int64 // writes that waited for a checkpoint
 	Blocked      int64 // clients waiting for a key
+	BlockedFor   int64 // of these, for a limited time
 	Expired      int64
 	// ExpiredFields counts fields of hashes that have expired.
 	ExpiredFields int64
@@ -49,6 +51,7 @@ type Stats struct {
 	First, Durable, End wal.Offset
 	ReplID              string
 	Checkpoint          CheckpointInfo
+	Freezing            keyspace.FreezeStats // copied for the checkpoint that runs, so far
 	Log                 wal.Metrics
 	Store               snapshot.Metrics
 	DiskFull            bool
@@ -95,7 +98,10 @@ func (e *Engine) statsLocked(s *Stats) {
 	}
 	s.DirtyBytes, s.DirtyObjects = e.ks.Dirty()
 	s.ColdLoads, s.ColdInLock, s.Unloaded = e.stats.coldLoads, e.ks.ColdInLock, e.stats.unloaded
-	s.BackPressure, s.Blocked = e.stats.backPressure, e.stats.blocked
+	s.BackPressure, s.Blocked, s.BlockedFor = e.stats.backPressure, e.stats.blocked, e.stats.blockedFor
+	if s.Checkpoint.Running {
+		s.Freezing = e.ks.FreezeStats
+	}
 	s.Expired, s.ExpiredFields, s.Evicted = e.ks.Expired, e.ks.ExpiredFields, e.evicted
 	s.Verified, s.Expiry = e.ks.Verified, e.pressure.expiry
 	s.OverBudget, s.OverNow = e.pressure.over(e.now())
@@ -105,8 +111,7 @@ func (e *Engine) statsLocked(s *Stats) {
 
 // ResetStats sets the counters to zero (CONFIG RESETSTAT). REQUIRES: the lock.
 func (e *Engine) ResetStats() {
-	blocked := e.stats.blocked
-	e.stats = counters{blocked: blocked}
+	e.stats = counters{blocked: e.stats.blocked, blockedFor: e.stats.blockedFor}
 	e.ks.ExpiredFields, e.ks.Verified = 0, 0
 	e.pressure.reset(e.now())
 	e.ks.Expired, e.evicted, e.maxHold.ns, e.ks.ColdInLock = 0, 0, 0, 0

@@ -31,7 +31,7 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 	if err := r.fresh(ctx); err != nil {
 		return nil, err
 	}
-	v, pin, err := e.SnapshotView()
+	v, err := e.OpenExport()
 	if err != nil {
 		return nil, err
 	}
@@ -39,15 +39,15 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 	lineage := lineageAt(e.Log().Lineage(), m.C)
 	id := lineage[len(lineage)-1].ID
 	return &replication.Snapshot{
-		ID: id, C: m.C, Pin: pin,
+		ID: id, C: m.C, Pin: v.Pin,
 		Write: func(ctx context.Context, w io.Writer, noData bool) error {
 			if version, oldest := engine.ExportVersion(&m); version > rdb.Version && !noData {
 				r.s.log.Warn("snapshot has hashes whose fields expire, an older redis-server will refuse it",
 					"rdb-type", rdb.TypeHashMetadata.String(), "rdb-version", version, "oldest-redis", oldest)
 			}
-			return e.ExportRDB(ctx, v, w, engine.ExportOptions{ID: id, Lineage: lineage, NoData: noData})
+			return e.ExportRDB(ctx, v.View, w, engine.ExportOptions{ID: id, Lineage: lineage, NoData: noData})
 		},
-		Close: func() { _ = v.Close() }, // a view that is only read has nothing to lose
+		Close: func() { _ = v.Close() }, // what is only read has nothing to lose
 	}, nil
 }
 

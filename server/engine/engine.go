@@ -126,8 +126,10 @@ type Engine struct {
 	pins     pinSet
 	marks    markSet // mark.go
 	slots    slotSet
-	copies   syncCopies  // synccopy.go
-	loading  atomic.Bool // a Loader is open
+	copies   syncCopies   // synccopy.go
+	exports  exportCopies // exportcopy.go
+	copySeq  atomic.Int64 // of directories of copies
+	loading  atomic.Bool  // a Loader is open
 
 	// mu is the executor lock. All fields down to the blank line are under it.
 	mu       sync.Mutex

@@ -34,11 +34,11 @@ import (
 func exportTo(ctx context.Context, t testing.TB, e *Engine, w io.Writer) error {
 	t.Helper()
 	require.NoError(t, e.Checkpoint(context.Background()))
-	v, pin, err := e.SnapshotView()
+	v, err := e.OpenExport()
 	require.NoError(t, err)
-	defer pin.Release()
+	defer v.Pin.Release()
 	defer func() { require.NoError(t, v.Close()) }()
-	return e.ExportRDB(ctx, v, w, ExportOptions{ID: loadID, Lineage: lineageOf(v.Meta().C)})
+	return e.ExportRDB(ctx, v.View, w, ExportOptions{ID: loadID, Lineage: lineageOf(v.Meta().C)})
 }
 
 // exportable has every type in every size, expiries past and future, and databases that have changed places.
@@ -446,13 +446,13 @@ func BenchmarkExportRDB(b *testing.B) {
 	b.Run(fmt.Sprintf("keys=%d/value-bytes=%d", keys, len(val)), func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			v, pin, err := e.SnapshotView()
+			v, err := e.OpenExport()
 			require.NoError(b, err)
 			w := &watched{each: 1 << 62}
-			require.NoError(b, e.ExportRDB(ctx, v, w, ExportOptions{ID: loadID, Lineage: lineageOf(10)}))
+			require.NoError(b, e.ExportRDB(ctx, v.View, w, ExportOptions{ID: loadID, Lineage: lineageOf(10)}))
 			b.SetBytes(w.size)
 			require.NoError(b, v.Close())
-			pin.Release()
+			v.Pin.Release()
 		}
 		b.ReportMetric(keys*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
 	})

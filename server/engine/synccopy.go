@@ -31,7 +31,6 @@ const (
 type syncCopies struct {
 	mu  sync.Mutex
 	cur *syncCopy
-	seq int
 }
 
 // syncCopy is one copy. All but what Open uses is under e.copies.mu.
@@ -118,15 +117,14 @@ func (e *Engine) useLocked(c *syncCopy) *SyncTables {
 // copyStore makes a copy. REQUIRES: copies.mu.
 func (e *Engine) copyStore(store *snapshot.Store) (c *syncCopy, err error) {
 	fs := e.disk.fs
-	if e.copies.seq++; e.copies.seq == 1 {
-		if err := fs.MkdirAll(e.path(copiesName), 0o755); err != nil {
-			return nil, err
-		}
+	dir, err := e.newCopyDir()
+	if err != nil {
+		return nil, err
 	}
-	c = &syncCopy{dir: fs.PathJoin(e.path(copiesName), strconv.Itoa(e.copies.seq)), store: store}
+	c = &syncCopy{dir: dir, store: store}
 	defer func() {
 		if err != nil {
-			e.deleteCopy(c)
+			e.deleteCopy(dir)
 		}
 	}()
 	if err := store.Copy(c.dir); err != nil {
@@ -185,14 +183,23 @@ func (e *Engine) retireLocked(c *syncCopy) {
 	}
 	if c.gone = true; c.users == 0 {
 		c.pin.Release()
-		e.deleteCopy(c)
+		e.deleteCopy(c.dir)
 	}
 }
 
-func (e *Engine) deleteCopy(c *syncCopy) {
-	if err := e.disk.fs.RemoveAll(c.dir); err != nil {
-		e.logger.Warn("deleting a copy of the snapshot store failed, the next start tries again", "dir", c.dir, "error", err)
+func (e *Engine) deleteCopy(dir string) {
+	if err := e.disk.fs.RemoveAll(dir); err != nil {
+		e.logger.Warn("deleting a copy of the snapshot store failed, the next start tries again", "dir", dir, "error", err)
 	}
+}
+
+// newCopyDir names a directory for a copy, which does not exist yet.
+func (e *Engine) newCopyDir() (string, error) {
+	fs := e.disk.fs
+	if err := fs.MkdirAll(e.path(copiesName), 0o755); err != nil {
+		return "", err
+	}
+	return fs.PathJoin(e.path(copiesName), strconv.FormatInt(e.copySeq.Add(1), 10)), nil
 }
 
 // expireCopies lets go of a copy for which no replica has come back.

@@ -196,6 +196,14 @@ func (e *estimator) rates(who string) rates {
 	return rates{pick(m.replay, e.all.replay), pick(m.rdb, e.all.rdb), pick(m.tables, e.all.tables)}
 }
 
+// ReplayRate returns how many bytes of the stream replicas replay in a second: measured, or what is assumed before.
+func (p *Primary) ReplayRate() float64 {
+	if r := p.speed.rates("").replay; r > 0 {
+		return r
+	}
+	return defaultReplayRate
+}
+
 // progress measures how fast one replica applies the stream, by its acknowledgements.
 type progress struct {
 	off   wal.Offset

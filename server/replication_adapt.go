@@ -20,10 +20,6 @@ func (r replSource) Log() *wal.Log { return r.s.eng.Log() }
 
 func (r replSource) AppendOwn(args ...[]byte) (wal.Offset, bool) { return r.s.eng.AppendOwn(args...) }
 
-// snapshotTail is how many bytes of log a snapshot may lie behind: more than that, and a checkpoint, which costs the primary no
-// pause, saves the replica the replay of what it would overwrite.
-const snapshotTail = 1 << 20
-
 // OpenSnapshot implements replication.Source: the snapshot store as it stands, at its C. A store that has nothing yet gets a
 // checkpoint, too: a replica judges by the keys in it whom it follows.
 func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, error) {
@@ -51,14 +47,9 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 	}, nil
 }
 
-// fresh takes a checkpoint if the store lies too far behind.
+// fresh takes a checkpoint if the store lies so far behind that it is sooner than the replay of what lies between.
 func (r replSource) fresh(ctx context.Context) error {
-	e := r.s.eng
-	_, end, _ := e.Position()
-	if end == 0 {
-		return nil
-	}
-	return e.CheckpointFrom(ctx, max(end-snapshotTail, 1))
+	return r.s.eng.FreshenForSync(ctx, r.s.repl.primary.ReplayRate())
 }
 
 // OpenTables implements replication.TableSource: the store's files, shared by all replicas that ask meanwhile.

@@ -71,6 +71,10 @@ func (i *Iter) First() bool { return i.it.First() }
 // SeekGE goes to the first row at or after key.
 func (i *Iter) SeekGE(key []byte) bool { return i.it.SeekGE(key) }
 
+// SeekExact goes to the row at key, and tells whether there is one. It asks the bloom filters, so of the tables that lie upon each other
+// it reads blocks of those only that may have the row: where SeekGE reads one of each. Next may not follow it, another seek may.
+func (i *Iter) SeekExact(key []byte) bool { return i.it.SeekPrefixGE(key) }
+
 // Next goes to the next row.
 func (i *Iter) Next() bool { return i.it.Next() }
 

@@ -228,6 +228,12 @@ func (s *Store) concurrency() (lower, upper int) {
 // in bulk. It takes effect with the next ingest, or the end of a compaction.
 func (s *Store) SetCompactions(n int) { s.compactions.Store(int32(max(n, 1))) }
 
+// HoldCompactions lets none begin until SetCompactions, as the option of that name does. One that runs goes on to its end.
+func (s *Store) HoldCompactions() { s.compactions.Store(0) }
+
+// CompactionsHeld tells whether none may begin.
+func (s *Store) CompactionsHeld() bool { return s.compactions.Load() == 0 }
+
 func (s *Store) corruption(info pebble.DataCorruptionInfo) {
 	s.opts.Logger.Named("snapshot").Error("a table is damaged", "table", info.Path, "error", info.Details)
 }

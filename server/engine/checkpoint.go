@@ -66,10 +66,18 @@ type checkpointer struct {
 
 	mu struct {
 		sync.Mutex
-		info CheckpointInfo
-		plan int           // checkpoints that PlanCheckpoint has announced and that have not begun
-		room chan struct{} // closed and replaced when a checkpoint ends: writers that wait for room look again
+		info   CheckpointInfo
+		plan   int           // checkpoints that PlanCheckpoint has announced and that have not begun
+		room   chan struct{} // closed and replaced when a checkpoint ends: writers that wait for room look again
+		handed handedOver
 	}
+}
+
+// handedOver is what the checkpoint that runs was given; zero: none runs, or it has not been given anything yet.
+type handedOver struct {
+	at      wal.Offset // C
+	objects int64
+	when    time.Time
 }
 
 func (c *checkpointer) init(e *Engine) {
@@ -154,8 +162,11 @@ func (e *Engine) Checkpoint(ctx context.Context) error {
 }
 
 // CheckpointFrom takes a checkpoint unless the newest one, or one that is under way, has its C at off or behind it: who asks while
-// another runs shares it.
+// another runs shares it, and does not wait for one that it does not need.
 func (e *Engine) CheckpointFrom(ctx context.Context, off wal.Offset) error {
+	if _, c := e.SnapshotSize(); c >= off {
+		return ctx.Err()
+	}
 	return e.checkpoint(ctx, 0, &checkpointPass{e: e, unless: off})
 }
 
@@ -192,6 +203,7 @@ func (e *Engine) checkpoint(ctx context.Context, planned int, p *checkpointPass)
 	c.mu.Lock()
 	i := &c.mu.info
 	i.Running, i.Begun = false, time.Time{}
+	c.mu.handed = handedOver{}
 	if !p.refused {
 		i.MaxHold, i.MaxStep, i.MaxCPU = p.holds.max, p.holds.maxStep, p.holds.cpuMax
 	}
@@ -273,6 +285,9 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		p.at = e.store.Meta().C
 		return nil // nothing has changed
 	}
+	e.check.mu.Lock()
+	e.check.mu.handed = handedOver{p.at, h.Objects, e.now()}
+	e.check.mu.Unlock()
 	if err := p.write(ctx, h, selected); err != nil {
 		p.giveBack(h)
 		return err

@@ -149,10 +149,15 @@ func (e *Engine) readAll(loads []*keyspace.Loading) {
 
 // A walkStore steps over rows before it seeks, which costs about as much as a dozen steps. How many depends on how dense the rows
 // lie that it is asked for: where most come within the steps, more would pay, and else fewer.
+//
+// Where even few steps do not pay, rows lie in blocks of their own, and what counts is how many blocks are read: a seek to a place
+// reads one of each table that lies there, and a store that checkpoints write to has many upon each other. So then walkFar rows are
+// looked up exactly, each in the one table that has it, before a place is sought again to see whether steps would pay now.
 const (
 	walkStepsFirst = 8
 	walkStepsLeast = 2
 	walkStepsMost  = 32
+	walkFar        = 64
 )
 
 // walkStore is a rowStore for many reads in ascending order: one iterator goes forward from row to row, where a read of its
@@ -161,6 +166,8 @@ type walkStore struct {
 	rowStore
 	it    *gatedIter
 	steps int
+	far   int  // rows that are still to be looked up exactly
+	exact bool // that is how it came where it stands: no step leads from there
 	err   error
 }
 
@@ -175,17 +182,30 @@ func (w *walkStore) Get(key []byte) ([]byte, bool, error) {
 		}
 		w.steps = walkStepsFirst
 	}
-	for range w.steps {
-		if !w.it.Valid() {
-			break
+	if w.far > 0 {
+		w.far--
+		w.exact = true
+		if !w.it.SeekExact(key) {
+			return nil, false, w.it.Err()
 		}
-		if c := bytes.Compare(w.it.Key(), key); c >= 0 {
-			w.steps = min(w.steps+1, walkStepsMost)
-			return w.value(c == 0)
-		}
-		w.it.Next()
+		return w.value(true)
 	}
-	w.steps = max(w.steps-2, walkStepsLeast)
+	if !w.exact {
+		for range w.steps {
+			if !w.it.Valid() {
+				break
+			}
+			if c := bytes.Compare(w.it.Key(), key); c >= 0 {
+				w.steps = min(w.steps+1, walkStepsMost)
+				return w.value(c == 0)
+			}
+			w.it.Next()
+		}
+		if w.steps = max(w.steps-2, walkStepsLeast); w.steps == walkStepsLeast {
+			w.far = walkFar
+		}
+	}
+	w.exact = false
 	if !w.it.SeekGE(key) {
 		return nil, false, w.it.Err()
 	}

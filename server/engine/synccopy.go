@@ -31,6 +31,11 @@ const (
 type syncCopies struct {
 	mu  sync.Mutex
 	cur *syncCopy
+
+	merges struct {
+		sync.Mutex
+		held int // full syncs under way
+	}
 }
 
 // syncCopy is one copy. All but what Open uses is under e.copies.mu.
@@ -65,7 +70,13 @@ type SyncTables struct {
 
 // OpenTables returns the store's files as they are at one C, shared or made now; fresh is called before one is made: to take a
 // checkpoint if it is due. ErrSwitching while a Loader's Commit replaces the store.
-func (e *Engine) OpenTables(ctx context.Context, fresh func(context.Context) error) (*SyncTables, error) {
+func (e *Engine) OpenTables(ctx context.Context, fresh func(context.Context) error) (t *SyncTables, err error) {
+	e.holdMerges(1)
+	defer func() {
+		if err != nil {
+			e.holdMerges(-1)
+		}
+	}()
 	if t := e.shareTables(); t != nil {
 		return t, nil
 	}
@@ -91,6 +102,27 @@ func (e *Engine) OpenTables(ctx context.Context, fresh func(context.Context) err
 	e.retireLocked(e.copies.cur)
 	e.copies.cur = c
 	return e.useLocked(c), nil
+}
+
+// holdMerges lets no compaction of the store begin while full syncs are under way: one takes a core, the disk, and the tables that the
+// copy still holds, all of which the sync and the clients beside it need. They are made up for when it is done; should it last, a store
+// that has got far behind merges all the same (snapshot.Store.HoldCompactions).
+func (e *Engine) holdMerges(add int) {
+	store, err := e.rows.gate.enter()
+	if err == nil {
+		defer e.rows.gate.leave()
+	}
+	m := &e.copies.merges
+	m.Lock()
+	defer m.Unlock()
+	m.held += add
+	switch {
+	case err != nil: // there is no store any more
+	case m.held == 0:
+		store.SetCompactions(1)
+	case m.held == add:
+		store.HoldCompactions()
+	}
 }
 
 // shareTables returns the copy that is there, if it will do.
@@ -249,6 +281,7 @@ func (t *SyncTables) Done() { t.done = true }
 func (t *SyncTables) Close() {
 	t.once.Do(func() {
 		e, c := t.e, t.c
+		e.holdMerges(-1)
 		e.copies.mu.Lock()
 		defer e.copies.mu.Unlock()
 		c.users--

@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/holdfast-db/holdfast/wal"
+)
+
+// Whichever is sooner: the replay from where the store stands, the checkpoint that runs and the replay from there, or one of its own.
+func TestSyncStart(t *testing.T) {
+	const mb = 1 << 20
+	const replay = 50 * mb // a second
+	const sec = time.Second
+	for _, tc := range []struct {
+		name string
+		s    syncStart
+		want wal.Offset
+	}{
+		{"little lies behind", syncStart{end: 100 * mb, stored: 99 * mb, own: 0}, 99 * mb},
+		{"replay is sooner", syncStart{end: 100 * mb, stored: 75 * mb, own: sec}, 75 * mb},
+		{"a checkpoint is sooner", syncStart{end: 100 * mb, stored: 25 * mb, own: sec}, 99 * mb},
+		{"replay is sooner than two checkpoints", syncStart{end: 100 * mb, stored: 50 * mb, running: 60 * mb, left: sec, own: sec}, 50 * mb},
+		{"the one that runs is sooner", syncStart{end: 100 * mb, stored: 10 * mb, running: 80 * mb, left: sec / 2, own: sec}, 80 * mb},
+		{"the one that runs is as good as its own", syncStart{end: 100 * mb, stored: 10 * mb, running: 100 * mb, left: sec / 2}, 99 * mb},
+		{"behind the one that runs", syncStart{end: 100 * mb, stored: 10 * mb, running: 20 * mb, left: sec / 2, own: sec / 2}, 99 * mb},
+		{"nothing in the store", syncStart{end: 2 * mb, own: sec}, mb},
+		{"nothing in the store, and little behind", syncStart{end: 100, own: sec}, 1},
+		{"nothing in the store, but soon", syncStart{end: 100 * mb, running: 90 * mb, own: sec}, 90 * mb},
+	} {
+		require.Equal(t, tc.want, tc.s.choose(replay), tc.name)
+	}
+}
+
+// What the choice depends on is what the engine knows while a checkpoint runs; and who can do without that one does not wait for it.
+func TestSyncStartBesideCheckpoint(t *testing.T) {
+	ctx := context.Background()
+	o := testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000})
+	o.batch = 1
+	var e *Engine
+	looked := 0
+	var look func()
+	o.between = func() {
+		if look != nil {
+			fn := look
+			look = nil
+			fn()
+			looked++
+		}
+	}
+	e = mustOpen(t, o)
+	cl := e.NewClient()
+	do(e, cl, "SET", "a", "1")
+	require.NoError(t, e.Checkpoint(ctx))
+	_, first, _ := e.Position()
+	for i := range 3 {
+		do(e, cl, "SET", fmt.Sprint("k", i), "1")
+	}
+	_, second, _ := e.Position()
+	steps := 0
+	var s syncStart
+	look = func() { // behind the hand-over comes the first hold for rows
+		steps++
+		look = func() {
+			do(e, cl, "SET", "b", "2")
+			s = e.syncStart()
+			// On the checkpoint's own goroutine: to wait for it would be for ever.
+			require.NoError(t, e.CheckpointFrom(ctx, first))
+			require.NoError(t, e.FreshenForSync(ctx, 1e6))
+		}
+	}
+	require.NoError(t, e.Checkpoint(ctx))
+	require.Equal(t, 2, looked)
+	_, end, _ := e.Position()
+	require.Equal(t, syncStart{end: end, stored: first, running: second, left: 3 * objectTime, own: objectTime}, s)
+	s = e.syncStart()
+	require.Equal(t, syncStart{end: end, stored: second, own: objectTime}, s)
+	require.NoError(t, e.Close(ctx))
+}
+
+// Compactions of the store are held from the first full sync's beginning to the last one's end, or failure.
+func TestSyncHoldsCompactions(t *testing.T) {
+	ctx := context.Background()
+	e := mustOpen(t, testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000}))
+	cl := e.NewClient()
+	do(e, cl, "SET", "a", "1")
+	require.False(t, e.store.CompactionsHeld())
+	failed := errors.New("disk")
+	_, err := e.OpenTables(ctx, func(context.Context) error {
+		require.True(t, e.store.CompactionsHeld())
+		return failed
+	})
+	require.ErrorIs(t, err, failed)
+	require.False(t, e.store.CompactionsHeld())
+	one, err := e.OpenTables(ctx, e.Checkpoint)
+	require.NoError(t, err)
+	two, err := e.OpenTables(ctx, e.Checkpoint)
+	require.NoError(t, err)
+	one.Close()
+	one.Close()
+	require.True(t, e.store.CompactionsHeld())
+	two.Close()
+	require.False(t, e.store.CompactionsHeld())
+	one.Pin.Release()
+	two.Pin.Release()
+	require.NoError(t, e.Close(ctx))
+}

@@ -187,7 +187,7 @@ func BenchmarkWriteAmp(b *testing.B) {
 			for _, ingestMB := range []int64{2, 4, 16} {
 				b.Run(fmt.Sprintf("log-mb=%d/l0=%d/ingest-mb=%d", logMB, l0, ingestMB), func(b *testing.B) {
 					for range b.N {
-						s := mustOpen(b, Options{Dir: b.TempDir(), l0: l0, ingestBytes: ingestMB << 20})
+						s := mustOpen(b, Options{Dir: b.TempDir(), Overlap: l0 / 2, ingestBytes: ingestMB << 20})
 						benchFill(b, s, 1, keys, randomValue)
 						r := rand.New(rand.NewPCG(1, 1))
 						before := s.Metrics()

@@ -17,12 +17,13 @@ import (
 
 // Ingest gathers the rows of one checkpoint in sorted tables. Range deletes come first, in any order; then points in
 // strictly ascending order. A range delete removes what the store has, never the points of the same ingest. Memory is
-// that of one block and one filter, whatever the size. One goroutine uses it.
+// that of one block, one filter and writeBytes, whatever the size. One goroutine uses it.
 type Ingest struct {
 	s      *Store
 	ranges []keyRange
 	w      *sstable.Writer // of the current table; nil between tables
 	file   *tableFile      // of w
+	buf    []byte          // that file gathers in
 	size   int64           // bytes of finished tables
 	names  []string
 	last   []byte
@@ -69,12 +70,17 @@ func (s *Store) release() {
 	s.mu.Unlock()
 }
 
-// tableFile is the file of a table. Once given up it takes no more bytes, so that closing the writer neither writes the
-// rest of the table nor syncs it.
+// tableFile is the file of a table. Pebble writes block by block through a buffer of half a block, which would be two system calls
+// a block, so they are gathered. Once given up it takes no more bytes, so that closing the writer neither writes the rest of the
+// table nor syncs it.
 type tableFile struct {
 	objstorage.Writable
+	buf     []byte // not yet written, at most its capacity
 	givenUp atomic.Bool
 }
+
+// writeBytes is how much is written at once: so much that a system call costs nothing beside it.
+const writeBytes = 128 << 10
 
 var errGivenUp = errors.New("snapshot: table given up")
 
@@ -82,7 +88,39 @@ func (t *tableFile) Write(p []byte) error {
 	if t.givenUp.Load() {
 		return errGivenUp
 	}
-	return t.Writable.Write(p)
+	if len(t.buf)+len(p) > cap(t.buf) {
+		if err := t.write(); err != nil {
+			return err
+		}
+		if len(p) >= cap(t.buf) {
+			return t.Writable.Write(p)
+		}
+	}
+	t.buf = append(t.buf, p...)
+	return nil
+}
+
+// write writes what has gathered.
+func (t *tableFile) write() error {
+	if len(t.buf) == 0 {
+		return nil
+	}
+	err := t.Writable.Write(t.buf)
+	t.buf = t.buf[:0]
+	return err
+}
+
+// Finish writes the rest, syncs the file and closes it.
+func (t *tableFile) Finish() error {
+	err := errGivenUp
+	if !t.givenUp.Load() {
+		err = t.write()
+	}
+	if err != nil {
+		t.Abort()
+		return err
+	}
+	return t.Writable.Finish()
 }
 
 // unsynced is a file whose syncs do nothing: a mutant for tests.
@@ -109,7 +147,10 @@ func (g *Ingest) table() error {
 	f = vfs.NewSyncingFile(f, vfs.SyncingFileOptions{BytesPerSync: syncBytes})
 	o := g.s.pebbleOptions()
 	o.EnsureDefaults()
-	g.file = &tableFile{Writable: objstorageprovider.NewFileWritable(f)}
+	if g.buf == nil {
+		g.buf = make([]byte, 0, writeBytes)
+	}
+	g.file = &tableFile{Writable: objstorageprovider.NewFileWritable(f), buf: g.buf}
 	g.w = sstable.NewWriter(g.file, o.MakeWriterOptions(0, g.s.db.TableFormat()))
 	return nil
 }

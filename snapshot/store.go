@@ -54,6 +54,9 @@ type Options struct {
 	// HoldCompactions opens without any compaction, until SetCompactions: what a crash or a stop has left to merge can wait, those
 	// who wait for a start cannot. A merge takes a core and, worse, fills the disk's queue, in which each sync of a start then stands.
 	HoldCompactions bool
+	// Overlap is how many ingests may lie upon each other before Pebble merges them; DefaultOverlap. The more, the less often a row is
+	// rewritten, and the more tables a read may ask.
+	Overlap int
 	// OnFatal is called when Pebble cannot write its manifest: whether the last ingest has happened is not known until the
 	// store is opened again, so it must end the process, or at least not return. Default: the process exits.
 	OnFatal func(error)
@@ -64,7 +67,6 @@ type Options struct {
 
 	// What benchmarks compare.
 	compression *sstable.CompressionProfile
-	l0          int   // L0CompactionThreshold
 	ingestBytes int64 // bound of a table of an ingest
 }
 
@@ -75,6 +77,9 @@ const (
 	// DefaultTableBytes is large enough that few tables are open at a time, small enough that a compaction moves in small
 	// steps and that trying again after one was cut off costs little.
 	DefaultTableBytes = 16 << 20
+
+	// DefaultOverlap is for checkpoints: see "Measured" in doc.go.
+	DefaultOverlap = 4
 
 	// ingestShare is how many times smaller than others the tables of an ingest are: see "Measured" in doc.go.
 	ingestShare = 4
@@ -169,8 +174,8 @@ func (o *Options) defaults() {
 	if o.compression == nil {
 		o.compression = sstable.SnappyCompression
 	}
-	if o.l0 == 0 {
-		o.l0 = 8
+	if o.Overlap == 0 {
+		o.Overlap = DefaultOverlap
 	}
 	if o.ingestBytes == 0 {
 		o.ingestBytes = max(o.TableBytes/ingestShare, 1)
@@ -193,7 +198,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		// Checkpoints overlap all that is there. Letting several of them pile up in level 0 before they are merged means
 		// that each merge into the base level, which rewrites it, serves several of them. Point reads stay cheap: a bloom
 		// filter stands before each.
-		L0CompactionThreshold: o.l0,
+		L0CompactionThreshold: 2 * o.Overlap, // Pebble merges at half of it
 		L0StopWritesThreshold: 1 << 20,
 		LBaseMaxBytes:         1 << 30,
 		BytesPerSync:          syncBytes,

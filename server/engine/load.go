@@ -110,6 +110,7 @@ func (l *Loader) RDB(ctx context.Context, r io.Reader) (err error) {
 	}
 	o := l.e.storeOptions(l.dir)
 	o.CacheBytes = min(o.CacheBytes, loadCacheBytes) // nothing is read but by merges
+	o.Overlap = loadOverlap
 	if l.store, err = snapshot.Open(o); err != nil {
 		return err
 	}
@@ -128,6 +129,11 @@ func (l *Loader) RDB(ctx context.Context, r io.Reader) (err error) {
 }
 
 const loadCacheBytes = 8 << 20
+
+// loadOverlap is how many runs lie upon each other before they are merged while a load goes on: 1 GiB. To merge at every fourth, as
+// checkpoints are, would write a load of 400 MB three and a half times over, and take a quarter of its processor time, where somebody
+// waits for its end. What is left to merge then waits for the first checkpoint; a read asks a filter of each run until then.
+const loadOverlap = 32
 
 // loadCompactions is how many merges may run at once while a load piles tables up.
 const loadCompactions = 2

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -27,6 +26,8 @@ type run struct {
 	buf  []byte
 	rows []runRow
 	keys *keySet // told of each run that was sorted
+	// fetched is a sum of what fetch has loaded, without which the compiler would leave it out.
+	fetched byte
 }
 
 // runRow is a row in run.buf, with what rows are compared by first.
@@ -64,21 +65,26 @@ func (r *run) room(n int) {
 func (r *run) full() bool { return len(r.buf) >= runBytes }
 
 func (r *run) sort() {
-	order := func(a, b runRow) int {
-		switch {
-		case a.tag != b.tag:
-			return int(a.tag) - int(b.tag)
-		case a.phys != b.phys:
-			return cmp.Compare(a.phys, b.phys)
-		case a.head != b.head:
-			return cmp.Compare(a.head, b.head)
-		}
-		return bytes.Compare(r.buf[a.start:a.key], r.buf[b.start:b.key]) // far away in memory: last
-	}
-	if !slices.IsSortedFunc(r.rows, order) {
-		slices.SortFunc(r.rows, order)
-	}
+	sortRows(r.buf, r.rows)
 	r.keys.add(r)
+}
+
+// runAhead is how many rows are fetched into the processor's cache together: in their order they lie anywhere in a run, and one
+// after the other each would wait for memory.
+const runAhead = 32
+
+// fetch loads what rows hold, of a long one as much as is to be had for nothing: no load waits for another.
+func (r *run) fetch(rows []runRow) {
+	const line, most = 64, 512
+	sum := r.fetched
+	for i := range rows {
+		from, to := rows[i].start, rows[i].end-1 // a key is never empty
+		for at := from; at < min(to, from+most); at += line {
+			sum += r.buf[at]
+		}
+		sum += r.buf[to]
+	}
+	r.fetched = sum
 }
 
 // ingest puts the sorted rows into s, which stands at no offset yet.
@@ -88,15 +94,19 @@ func (r *run) ingest(ctx context.Context, s *snapshot.Store) (err error) {
 		return err
 	}
 	var last []byte
-	for _, row := range r.rows {
+	lastHead := uint64(0)
+	for i, row := range r.rows {
+		if i%runAhead == 0 {
+			r.fetch(r.rows[i:min(i+runAhead, len(r.rows))])
+		}
 		key := r.buf[row.start:row.key]
-		if bytes.Equal(key, last) {
+		if row.head == lastHead && bytes.Equal(key, last) {
 			return errors.Join(errKeyTwice, ing.Abort())
 		}
 		if err := ing.Set(key, r.buf[row.key:row.end]); err != nil {
 			return errors.Join(err, ing.Abort())
 		}
-		last = key
+		last, lastHead = key, row.head
 	}
 	r.buf, r.rows = r.buf[:0], r.rows[:0]
 	if cap(r.buf) > 2*runBytes { // one large value

@@ -41,7 +41,7 @@ func testCertificates(t *testing.T) (*x509.CertPool, tls.Certificate) {
 	}
 	der, err := x509.CreateCertificate(crand.Reader, leaf, caCert, &key.PublicKey, caKey)
 	require.NoError(t, err)
-	return pool, tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return pool, tls.Certificate{Certificate: [][]byte{der, caDER}, PrivateKey: key}
 }
 
 func startTLSNet(t *testing.T, change func(*NetworkConfig)) (*testNet, func(withCert bool) *tls.Conn) {

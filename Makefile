@@ -53,6 +53,7 @@ replication: build ## outage, syncs, cuts, kills, fail-over and a soak of replic
 	./holdfast bench cutsync -pairs holdfast:holdfast -keys 100000 -old 2000 -o ""
 	./holdfast bench slowreplica -pairs holdfast:holdfast,holdfast:redis -keys 20000 -t 3s -for 3s -bar 64m -o ""
 	./holdfast bench replkill -pairs holdfast:holdfast -cycles 5 -run 500ms -o ""
+	./holdfast bench replkill -pairs holdfast:redis,redis:holdfast -cycles 2 -run 500ms -o ""
 	./holdfast bench failover -servers holdfast -rounds 1 -t 1s -o ""
 	./holdfast bench soak -servers holdfast -duration 20s -o ""
 

@@ -132,7 +132,11 @@ func (u *upstream) psync(t Target) (verdict, error) {
 		id, ok = current, true
 	}
 	args := []string{"PSYNC", "?", "-1"}
-	if ok {
+	if ok && !t.Failover && u.r.foreignAt(end) {
+		// It would come again and again. A snapshot has what became of it, which may be something that we know.
+		ok = false
+		log.Info(fmt.Sprintf("The record at offset %d cannot be applied: asking for a full resynchronization.", int64(end)))
+	} else if ok {
 		args[1], args[2] = id, strconv.FormatInt(int64(end)+1, 10)
 		log.Info(fmt.Sprintf("Trying a partial resynchronization (request %s:%s).", args[1], args[2]))
 	} else {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-db/holdfast/wal"
 	"github.com/stretchr/testify/require"
@@ -475,4 +476,43 @@ func TestReplicaTimeouts(t *testing.T) {
 		require.Equal(t, Connected, g.State())
 	}
 	silence()
+}
+
+// A record that cannot be applied is not asked for again: a snapshot is. One that has what is not known here is refused, and the primary then
+// left alone for a while; one that has not leads past the record.
+func TestForeignRecord(t *testing.T) {
+	g := newRig(t, ReplicaConfig{Port: 6380})
+	require.NoError(t, g.f.log.BeginID(id('a')))
+	end := g.f.set("x", "y")
+	g.f.sync()
+	g.Start(Target{Host: "h", Port: 1})
+	s := g.accept()
+	s.hello()
+	s.expect(cmd("PSYNC", id('a'), fmt.Sprint(int64(end)+1)))
+	s.send("+CONTINUE " + id('a') + "\r\n")
+	g.state(Connected)
+	s.send(cmd("XADD", "s"))
+	g.failed("unknown command XADD")
+
+	answer := func(value string) {
+		s = g.accept()
+		s.hello()
+		s.expect(cmd("PSYNC", "?", "-1"))
+		file := rdbOf(t, map[string]string{"k": value})
+		s.send("+FULLRESYNC "+id('a')+" 1000\r\n", fmt.Sprintf("$%d\r\n", len(file)), file)
+	}
+	answer("foreign")
+	await(t, "the refusal", func() bool {
+		return g.State() == Connect && strings.Contains(fmt.Sprint(g.Status().Err), "a foreign type")
+	})
+	require.Equal(t, map[string]string{"x": "y"}, g.f.snapshotOf())
+	before := g.clock.Now()
+	answer("v")
+	require.GreaterOrEqual(t, g.clock.Now().Sub(before), (foreignPause-1)*time.Second)
+	g.state(Connected)
+	require.Equal(t, map[string]string{"k": "v"}, g.f.snapshotOf())
+	s.conn.Close()
+	s = g.accept()
+	s.hello()
+	s.expect(cmd("PSYNC", id('a'), "1001"))
 }

@@ -261,6 +261,8 @@ func (f *fake) ApplyStream(ctx context.Context, data []byte) (int, error) {
 		switch string(args[0]) {
 		case "SET":
 			f.data[string(args[1])] = string(args[2])
+		case "XADD":
+			return 0, &ForeignError{errors.New("unknown command XADD")}
 		case "MULTI":
 			multi = true
 		case "EXEC":
@@ -313,6 +315,9 @@ func (l *fakeLoader) RDB(_ context.Context, r io.Reader) error {
 		var v stringSink
 		if _, err := rdb.DecodeValue(e.Type, e.Value, &v); err != nil {
 			return err
+		}
+		if v.s == "foreign" {
+			return &ForeignError{errors.New("a foreign type")}
 		}
 		l.data[string(e.Key)] = v.s
 	}

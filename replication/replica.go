@@ -23,7 +23,8 @@ type Sink interface {
 	// Position returns where the stream stands: the current id, and the end of the log.
 	Position() (id string, end wal.Offset)
 	// ApplyStream applies the whole records at the front of data and appends the same bytes to the log (R1). n is how many
-	// bytes it took, with an error, too. data is the caller's again when it returns.
+	// bytes it took, with an error, too. data is the caller's again when it returns. *ForeignError: the record behind them cannot be
+	// applied, and the next link asks for a full sync.
 	ApplyStream(ctx context.Context, data []byte) (n int, err error)
 	// AdoptID lets the lineage go on under id from its end on, durably.
 	AdoptID(ctx context.Context, id string) error
@@ -33,7 +34,8 @@ type Sink interface {
 
 // Loader takes over a data set. Either Commit or Abort is its last call.
 type Loader interface {
-	// RDB reads an RDB file from r, which ends where the file does.
+	// RDB reads an RDB file from r, which ends where the file does. *ForeignError: it has what cannot be taken over, and the primary
+	// is left alone for a while.
 	RDB(ctx context.Context, r io.Reader) error
 	// Lineage returns what the file tells of the ids that the history had up to its offset, oldest first; nil if it says nothing.
 	Lineage() []wal.LineageEntry
@@ -42,6 +44,13 @@ type Loader interface {
 	// Abort drops what was read.
 	Abort() error
 }
+
+// ForeignError says that the primary has what cannot be taken over, and that asking for the same again brings the same: a record
+// that Sink.ApplyStream cannot apply, data that Loader.RDB does not know.
+type ForeignError struct{ Err error }
+
+func (e *ForeignError) Error() string { return e.Err.Error() }
+func (e *ForeignError) Unwrap() error { return e.Err }
 
 // Target is the primary to follow.
 type Target struct {
@@ -129,6 +138,8 @@ type Replica struct {
 		st     ReplicaStatus
 		up     *upstream
 		synced string // the id of the last full sync, by which a position at offset 0 can be asked for
+		// foreign is where our log ended when the record behind it could not be applied; -1: no such record is known.
+		foreign wal.Offset
 	}
 }
 
@@ -144,7 +155,7 @@ func NewReplica(o ReplicaOptions) *Replica {
 		o.Logger = hclog.NewNullLogger()
 	}
 	r := &Replica{o: o, log: o.Logger}
-	r.mu.st.State = None
+	r.mu.st.State, r.mu.foreign = None, -1
 	r.SetConfig(o.Config)
 	return r
 }
@@ -287,6 +298,10 @@ func (r *Replica) run(ctx context.Context, t Target, ticks <-chan time.Time) {
 			return
 		}
 		t.Failover = false
+		pause := 1
+		if foreign := (*ForeignError)(nil); !wasUp && errors.As(err, &foreign) {
+			pause = foreignPause
+		}
 		if wasUp {
 			select {
 			case <-retry:
@@ -299,13 +314,18 @@ func (r *Replica) run(ctx context.Context, t Target, ticks <-chan time.Time) {
 			default:
 			}
 		}
-		select {
-		case <-retry:
-		case <-ctx.Done():
-			return
+		for range pause {
+			select {
+			case <-retry:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }
+
+// foreignPause is for how many seconds a primary whose snapshot cannot be taken over is left alone: each attempt costs it one.
+const foreignPause = 10
 
 // oneLine is what an error says, errors.Join's lines put together.
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -371,12 +391,31 @@ func (r *Replica) attempt(ctx context.Context, t Target) (wasUp bool, err error)
 		if err := u.load(res); err != nil {
 			return false, err
 		}
+		r.setForeign(-1)
 	} else if err := u.resume(res); err != nil {
 		return false, err
 	}
 	r.setState(Connected)
 	r.failedOver(t)
-	return true, u.stream()
+	err = u.stream()
+	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+		_, end := r.o.Sink.Position()
+		r.setForeign(end)
+	}
+	return true, err
+}
+
+func (r *Replica) setForeign(at wal.Offset) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.foreign = at
+}
+
+// foreignAt tells whether what follows off is known to be a record that cannot be applied.
+func (r *Replica) foreignAt(off wal.Offset) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.foreign == off
 }
 
 // failedOver tells once that the target of a FAILOVER has become our primary.

@@ -98,7 +98,11 @@ func (r replSink) Position() (string, wal.Offset) {
 }
 
 func (r replSink) ApplyStream(ctx context.Context, data []byte) (int, error) {
-	return r.s.eng.ApplyStream(ctx, data)
+	n, err := r.s.eng.ApplyStream(ctx, data)
+	if refused := (*engine.ReplayError)(nil); errors.As(err, &refused) {
+		err = &replication.ForeignError{Err: err}
+	}
+	return n, err
 }
 
 func (r replSink) AdoptID(ctx context.Context, id string) error { return r.s.eng.AdoptID(ctx, id) }
@@ -120,6 +124,15 @@ type guardedLoader struct {
 
 // emptyShare: a primary has as good as nothing if it has less than this part of our keys.
 const emptyShare = 100
+
+// RDB implements replication.Loader.
+func (g guardedLoader) RDB(ctx context.Context, r io.Reader) error {
+	err := g.Loader.RDB(ctx, r)
+	if errors.Is(err, engine.ErrForeignData) {
+		err = &replication.ForeignError{Err: err}
+	}
+	return err
+}
 
 // Commit implements replication.Loader.
 func (g guardedLoader) Commit(ctx context.Context, off wal.Offset, lineage []wal.LineageEntry) error {

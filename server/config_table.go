@@ -20,7 +20,7 @@ var directives = []directive{
 		help: "Seconds after which an idle client is disconnected; 0 = never."},
 	{name: "tcp-keepalive", kind: kindInt, def: "300", max: math.MaxInt32, apply: (*Server).applyNetwork,
 		help: "Seconds between keep-alive probes; 0 = none."},
-	{name: "protected-mode", kind: kindBool, def: "yes", flags: protected | live, apply: (*Server).applyNetwork,
+	{name: "protected-mode", kind: kindBool, def: "yes", flags: live, apply: (*Server).applyNetwork,
 		help: "Without a password, refuse clients that are not local."},
 	{name: "maxclients", kind: kindInt, def: "10000", min: 1, max: math.MaxUint32, flags: live, apply: (*Server).applyNetwork,
 		help: "Most clients connected at a time."},

@@ -225,3 +225,29 @@ func TestDirectivesOfRedis(t *testing.T) {
 	}
 	require.Greater(t, n, 180)
 }
+
+// Which directives may change while the server runs, and which of these only with enable-protected-configs, is as in Redis.
+func TestDirectivesSetLikeRedis(t *testing.T) {
+	theirs := dial(t, oracle(t, "--enable-protected-configs", "no"))
+	ours := dial(t, holdfast(t, "--enable-protected-configs", "no").Addr())
+	n := 0
+	for i := range directives {
+		d := &directives[i]
+		if d.has(own) || d.has(hidden) {
+			continue
+		}
+		value := func(w *wire) (string, bool) {
+			parts := strings.Split(w.do("CONFIG", "GET", d.name), "\r\n")
+			return parts[max(0, len(parts)-2)], len(parts) > 4
+		}
+		a, known := value(theirs)
+		b, _ := value(ours)
+		if !known {
+			continue
+		}
+		n++
+		want, got := theirs.do("CONFIG", "SET", d.name, a), ours.do("CONFIG", "SET", d.name, b)
+		require.Equal(t, want, got, d.name)
+	}
+	require.Greater(t, n, 170)
+}

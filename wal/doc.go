@@ -55,6 +55,13 @@
 //	Open        of a new directory, before Pebble has made its first files durable: a directory that cannot be opened, in
 //	            which nobody has been promised anything
 //
+// # Damage
+//
+// What a disk has changed is found by checksums: Pebble's of blocks and pieces, and the chunk's own. Open looks at the newest chunk,
+// Check at all. The end of the commit log is another matter: there damage looks like what a crash leaves, and Pebble takes it for
+// that. Open therefore looks behind it for a chunk with flag 1, and refuses a log that has lost what was durable (see commitScan).
+// It has to be there before Pebble opens the log, because then the file is deleted.
+//
 // # Failure
 //
 // When a write or sync fails, the log has failed for good: OnFailure is called once, Err, Sync and every WaitDurable return

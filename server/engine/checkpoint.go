@@ -269,6 +269,9 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		h = e.ks.HandOver()
 		p.at, selected = e.logEnd, e.bufDB
 		e.checkpointAt, e.handedAt = e.logEnd, e.now()
+		e.check.mu.Lock() // under the lock: who sees that less is dirty sees where it went
+		e.check.mu.handed = handedOver{p.at, h.Objects, e.handedAt}
+		e.check.mu.Unlock()
 		select {
 		case <-e.check.wake: // whatever asked before this hand-over is served by it
 		default:
@@ -285,9 +288,6 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		p.at = e.store.Meta().C
 		return nil // nothing has changed
 	}
-	e.check.mu.Lock()
-	e.check.mu.handed = handedOver{p.at, h.Objects, e.now()}
-	e.check.mu.Unlock()
 	if err := p.write(ctx, h, selected); err != nil {
 		p.giveBack(h)
 		return err

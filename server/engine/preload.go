@@ -26,9 +26,12 @@ const (
 	// whoever names them.
 	preloadTries = 3
 	// preloadLook is how often is asked whether the stream still takes most of the time, and preloadPatience for how long at
-	// most: under a load that never ends, keys in memory are what makes applying it cheap.
+	// most: under a load that never ends, keys in memory are what makes applying it cheap. preloadCalm is how many looks in a row
+	// must find that it does not: behind a full sync the stream is not there at the first one, and where processors are short it
+	// pauses for want of what the primary has not sent yet.
 	preloadLook     = 100 * time.Millisecond
 	preloadPatience = 5 * time.Second
+	preloadCalm     = 3
 )
 
 // startPreload starts it unless that is not wanted, or it runs already: then it goes on with whatever data there are.
@@ -63,11 +66,13 @@ func (e *Engine) preload(ctx context.Context) {
 	}
 }
 
-// awaitQuiet waits while the work whose time is asked for takes more than half of all time, until ctx ends or patience does.
+// awaitQuiet waits until the work whose time is asked for has taken no more than half of all time for some looks, or ctx ends, or
+// patience does.
 func awaitQuiet(ctx context.Context, work func() time.Duration) {
 	tick := time.NewTicker(preloadLook)
 	defer tick.Stop()
-	for last, left := work(), preloadPatience; left > 0; left -= preloadLook {
+	calm := 0
+	for last, left := work(), preloadPatience; left > 0 && calm < preloadCalm; left -= preloadLook {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -75,7 +80,9 @@ func awaitQuiet(ctx context.Context, work func() time.Duration) {
 		}
 		now := work()
 		if now-last <= preloadLook/2 {
-			return
+			calm++
+		} else {
+			calm = 0
 		}
 		last = now
 	}

@@ -146,8 +146,9 @@ func TestAwaitQuiet(t *testing.T) {
 		work []time.Duration // of each look
 		want time.Duration
 	}{
-		{"no stream", nil, preloadLook},
-		{"caught up", []time.Duration{90, 60, 51, 50, 90}, 4 * preloadLook},
+		{"no stream", nil, preloadCalm * preloadLook},
+		{"caught up", []time.Duration{90, 60, 51, 50, 50, 50, 90}, 6 * preloadLook},
+		{"not there at once", []time.Duration{0, 0, 90, 60, 50, 20, 0}, 7 * preloadLook},
 		{"never", slices.Repeat([]time.Duration{100}, 1000), preloadPatience},
 	} {
 		t.Run(x.name, func(t *testing.T) {

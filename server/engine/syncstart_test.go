@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -110,4 +111,89 @@ func TestSyncHoldsCompactions(t *testing.T) {
 	one.Pin.Release()
 	two.Pin.Release()
 	require.NoError(t, e.Close(ctx))
+}
+
+// A full sync that begins in the midst of a checkpoint, at any of its steps, with the store as it stands: the store's own C is
+// what is sent, the log from there is kept whatever is checkpointed and trimmed meanwhile (W6), and what the replica makes of both
+// is the primary's data (R2).
+func TestSyncAtEveryStepOfCheckpoint(t *testing.T) {
+	ctx := context.Background()
+	began := map[wal.Offset]int{}
+	for k := 0; ; k++ {
+		step, hit := 0, false
+		var e *Engine
+		var cl *Client
+		var tables *SyncTables
+		o := testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000})
+		o.batch = 1
+		armed := false
+		o.between = func() {
+			if !armed || hit {
+				return
+			}
+			if step++; step <= k {
+				return
+			}
+			hit = true
+			var err error
+			// As good as no time for replaying: whatever the store has will do.
+			tables, err = e.OpenTables(ctx, func(ctx context.Context) error { return e.FreshenForSync(ctx, 1e15) })
+			require.NoError(t, err)
+			do(e, cl, "SET", "k1", "during")
+			do(e, cl, "DEL", "k2", "h")
+		}
+		e = mustOpen(t, o)
+		e.SetRetention(1, 0)
+		cl = e.NewClient()
+		for i := range 4 {
+			do(e, cl, "SET", fmt.Sprint("k", i), "first")
+		}
+		do(e, cl, "HSET", "h", "f", "1")
+		require.NoError(t, e.Checkpoint(ctx))
+		_, first, _ := e.Position()
+		// More than what is replayed without asking.
+		do(e, cl, "SET", "large", strings.Repeat("x", syncTail+1))
+		do(e, cl, "SET", "k0", "second")
+		do(e, cl, "RPUSH", "l", "a", "b")
+		do(e, cl, "DEL", "k3")
+		armed = true
+		require.NoError(t, e.Checkpoint(ctx))
+		armed = false
+		if !hit {
+			require.NoError(t, e.Close(ctx))
+			require.Greater(t, k, 5)
+			break
+		}
+		began[tables.C()-first]++
+		do(e, cl, "SET", "k4", "after")
+		require.NoError(t, e.Checkpoint(ctx))
+		do(e, cl, "RPUSH", "l", "c")
+		require.LessOrEqual(t, e.log.First(), tables.C())
+
+		r := mustOpen(t, testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000}))
+		r.SetReplica(true)
+		require.NoError(t, read(t, e, tables).load(r, -1))
+		tables.Done()
+		tables.Close()
+		require.NoError(t, e.log.Sync(ctx))
+		rd, err := e.log.NewReader(tables.C())
+		require.NoError(t, err)
+		var stream []byte
+		for tables.C()+wal.Offset(len(stream)) < e.log.End() {
+			_, data, err := rd.Next(ctx)
+			require.NoError(t, err)
+			stream = append(stream, data...)
+		}
+		require.NoError(t, rd.Close())
+		tables.Pin.Release()
+		n, err := r.ApplyStream(ctx, stream)
+		require.NoError(t, err)
+		require.Equal(t, len(stream), n)
+		require.Equal(t, e.Digest(), r.Digest(), "step %d", k)
+		require.NoError(t, r.Close(ctx))
+		require.NoError(t, e.Close(ctx))
+	}
+	// Before the commit point the store as it was, behind it the new one.
+	require.Len(t, began, 2)
+	require.NotZero(t, began[0])
 }

@@ -62,10 +62,23 @@ type SyncFile struct {
 type SyncTables struct {
 	e   *Engine
 	c   *syncCopy
-	Pin *Pin // keeps the log from C on
+	Pin *SyncPin
 
 	once sync.Once
 	done bool
+}
+
+// SyncPin keeps the log from a full sync's C on (W6), and compactions from beginning: until the replica has caught up.
+type SyncPin struct {
+	*Pin
+	e    *Engine
+	once sync.Once
+}
+
+// Release ends it. It is idempotent.
+func (p *SyncPin) Release() {
+	p.Pin.Release()
+	p.once.Do(func() { p.e.holdMerges(-1) })
 }
 
 // OpenTables returns the store's files as they are at one C, shared or made now; fresh is called before one is made: to take a
@@ -104,9 +117,9 @@ func (e *Engine) OpenTables(ctx context.Context, fresh func(context.Context) err
 	return e.useLocked(c), nil
 }
 
-// holdMerges lets no compaction of the store begin while full syncs are under way: one takes a core, the disk, and the tables that the
-// copy still holds, all of which the sync and the clients beside it need. They are made up for when it is done; should it last, a store
-// that has got far behind merges all the same (snapshot.Store.HoldCompactions).
+// holdMerges lets no compaction of the store begin while full syncs are under way and their replicas catch up: one takes a core and the
+// disk, and has the tables twice that the copy still holds. They are made up for when that is done; should it last, a store that has
+// got far behind merges all the same (snapshot.Store.HoldCompactions).
 func (e *Engine) holdMerges(add int) {
 	store, err := e.rows.gate.enter()
 	if err == nil {
@@ -143,7 +156,7 @@ func (e *Engine) shareTables() *SyncTables {
 
 func (e *Engine) useLocked(c *syncCopy) *SyncTables {
 	c.users++
-	return &SyncTables{e: e, c: c, Pin: e.Pin(c.c, "full sync")}
+	return &SyncTables{e: e, c: c, Pin: &SyncPin{Pin: e.Pin(c.c, "full sync"), e: e}}
 }
 
 // copyStore makes a copy. REQUIRES: copies.mu.
@@ -281,7 +294,6 @@ func (t *SyncTables) Done() { t.done = true }
 func (t *SyncTables) Close() {
 	t.once.Do(func() {
 		e, c := t.e, t.c
-		e.holdMerges(-1)
 		e.copies.mu.Lock()
 		defer e.copies.mu.Unlock()
 		c.users--

@@ -85,7 +85,7 @@ func TestSyncStartBesideCheckpoint(t *testing.T) {
 	require.NoError(t, e.Close(ctx))
 }
 
-// Compactions of the store are held from the first full sync's beginning to the last one's end, or failure.
+// Compactions of the store are held from the first full sync's beginning until the last one's replica has caught up, or failure.
 func TestSyncHoldsCompactions(t *testing.T) {
 	ctx := context.Background()
 	e := mustOpen(t, testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000}))
@@ -104,12 +104,12 @@ func TestSyncHoldsCompactions(t *testing.T) {
 	two, err := e.OpenTables(ctx, e.Checkpoint)
 	require.NoError(t, err)
 	one.Close()
-	one.Close()
-	require.True(t, e.store.CompactionsHeld())
 	two.Close()
-	require.False(t, e.store.CompactionsHeld())
 	one.Pin.Release()
+	one.Pin.Release()
+	require.True(t, e.store.CompactionsHeld())
 	two.Pin.Release()
+	require.False(t, e.store.CompactionsHeld())
 	require.NoError(t, e.Close(ctx))
 }
 

@@ -18,6 +18,10 @@ const (
 	// objectTime is what a checkpoint takes for an object if none has shown it, checkpointSample how many objects show it.
 	objectTime       = 5 * time.Microsecond
 	checkpointSample = 4096
+	// ownTimes is how many times as long a checkpoint of its own is taken to last. The one that has shown the time may be of a quieter
+	// moment: with the transfer of a full sync ahead and clients all the while, two to three times as long was seen. And a replica
+	// that replays is one that is linked already.
+	ownTimes = 2
 )
 
 // FreshenForSync waits until the store is what a full sync should begin with. replay is how many bytes of log a replica replays
@@ -69,7 +73,7 @@ func (s syncStart) choose(replay float64) wal.Offset {
 	behind := func(c wal.Offset) time.Duration {
 		return time.Duration(float64(s.end-c) / replay * float64(time.Second))
 	}
-	best, takes := fresh, s.left+s.own
+	best, takes := fresh, s.left+ownTimes*s.own
 	if s.running > 0 && s.left+behind(s.running) < takes {
 		best, takes = s.running, s.left+behind(s.running)
 	}

@@ -26,7 +26,8 @@ func TestSyncStart(t *testing.T) {
 	}{
 		{"little lies behind", syncStart{end: 100 * mb, stored: 99 * mb, own: 0}, 99 * mb},
 		{"replay is sooner", syncStart{end: 100 * mb, stored: 75 * mb, own: sec}, 75 * mb},
-		{"a checkpoint is sooner", syncStart{end: 100 * mb, stored: 25 * mb, own: sec}, 99 * mb},
+		{"a checkpoint is sooner", syncStart{end: 100 * mb, stored: 25 * mb, own: sec / 2}, 99 * mb},
+		{"a checkpoint is not clearly sooner", syncStart{end: 100 * mb, stored: 25 * mb, own: sec}, 25 * mb},
 		{"replay is sooner than two checkpoints", syncStart{end: 100 * mb, stored: 50 * mb, running: 60 * mb, left: sec, own: sec}, 50 * mb},
 		{"the one that runs is sooner", syncStart{end: 100 * mb, stored: 10 * mb, running: 80 * mb, left: sec / 2, own: sec}, 80 * mb},
 		{"the one that runs is as good as its own", syncStart{end: 100 * mb, stored: 10 * mb, running: 100 * mb, left: sec / 2}, 99 * mb},

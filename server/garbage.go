@@ -44,8 +44,11 @@ const (
 // garbage. The caches and memtables of the stores lie outside of the Go heap, some 100 MiB more.
 const memorySlack = 96 << 20
 
-// limitMemory tells the garbage collector what the process may take.
+// limitMemory tells the garbage collector, and C's allocator, what the process may take.
 func (p *process) limitMemory() {
+	if !tuneMalloc() {
+		p.log.Debug("the C library's allocator cannot be told when to give memory back")
+	}
 	setGCPercent(recoveryGCPercent)
 	if budget := p.cfg.Int("maxmemory"); budget > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budget + memorySlack)

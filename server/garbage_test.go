@@ -1,6 +1,9 @@
 package server
 
 import (
+	"bytes"
+	"os"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -96,4 +99,14 @@ func TestGarbageOfHardWork(t *testing.T) {
 		c.second(0, 0)
 	}
 	require.Equal(t, idleGCPercent, c.p.percent, "at rest")
+}
+
+// C's allocator takes the thresholds. (A C library without them has no such threshold that moves.)
+func TestTuneMalloc(t *testing.T) {
+	if runtime.GOOS == "linux" {
+		if libs, err := os.ReadFile("/proc/self/maps"); err == nil && bytes.Contains(libs, []byte("musl")) {
+			t.Skip("not glibc")
+		}
+	}
+	require.True(t, tuneMalloc())
 }

@@ -26,10 +26,15 @@ import (
 
 // visitBatch and settleBatch bound the objects for each hold of the lock: about 50 µs. bigBatch is the same for the element
 // rows of a big collection. What takes longer for so many ends at holdBudget.
+//
+// Each hold waits until sessions leave the lock, and the more they write, the longer; what they change meanwhile is frozen. So where
+// more than manyFrozen objects are, rows are taken in steps of hurriedBatch.
 const (
-	visitBatch  = 64
-	settleBatch = 256
-	bigBatch    = 128
+	visitBatch   = 64
+	hurriedBatch = 256
+	manyFrozen   = 16 << 10
+	settleBatch  = 256
+	bigBatch     = 128
 )
 
 // batch returns n, or what a test has set to see every interleaving.
@@ -362,6 +367,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 		Big: func(oid uint64, r *keyspace.BigRows) { bigs = append(bigs, bigPart{phys, oid, r}) },
 	}
 	var scratch []byte
+	frozen := 0 // objects
 	for i := range h.DBs {
 		d := &h.DBs[i]
 		phys = d.Phys
@@ -371,8 +377,15 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			n := min(e.batch(visitBatch), len(objs))
-			p.holds.locked("rows", func(enough func() bool) { n = d.Visit(objs[:n], sink, &scratch, enough) })
+			step := visitBatch
+			if frozen > manyFrozen {
+				step = hurriedBatch
+			}
+			n := min(e.batch(step), len(objs))
+			p.holds.locked("rows", func(enough func() bool) {
+				n = d.Visit(objs[:n], sink, &scratch, enough)
+				frozen = e.ks.Frozen()
+			})
 			objs = objs[n:]
 			expires, few = append(expires, few...), few[:0]
 			if err := p.flushRows(ing, batch); err != nil {

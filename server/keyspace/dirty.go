@@ -51,17 +51,27 @@ type DBLayout struct {
 	Timed         int64 // hashes with fields that expire
 }
 
-// frozenRow is the state that an object had at the hand-over, kept because it has changed since.
+// frozenRow is the state that an object had at the hand-over, kept because it has changed since. Under load there is one for a
+// good part of the objects that changed since the last checkpoint, so it is small, and goes as soon as its row is taken if all
+// else that Settle asks for fits in a flag (flagPlain).
 type frozenRow struct {
-	exists   bool
-	row      []byte // encoded main row; nil if it was taken already
+	row    []byte // encoded main row; nil if it was taken already
+	expire int64  // due
+	exists bool
+	*frozenParts
+}
+
+// frozenParts is what a frozen row does not have in one piece; nil for most.
+type frozenParts struct {
 	val      []byte // if not nil, the end of the row: the bytes of a large string, shared with whoever has them
 	big      collection
 	oid      uint64
 	times    *fieldTimes // of a big hash, nil if no field expires
 	timesOID uint64
-	expire   int64 // due
 }
+
+// plain tells whether all that matters of it once its row is taken is that it existed.
+func (f *frozenRow) plain() bool { return f.exists && f.expire == 0 && f.frozenParts == nil }
 
 // FreezeStats counts copy-on-write.
 type FreezeStats struct {
@@ -73,8 +83,20 @@ type FreezeStats struct {
 // 64 KiB takes about 5 µs, larger ones would be felt.
 const sharedFreezeMin = 64 << 10
 
-// rowHeadRoom is the most that is in a string's row beside its bytes: head, expiry, type and length.
-const rowHeadRoom = 2 + 8 + 1 + 5
+// stringRowLen is the length of the row of a string that is not shared, or a little more.
+func stringRowLen(o *Object) int {
+	n := 2 + 1 + 1 + int(o.n) // head, type, length
+	if o.n >= 1<<6 {          // more than an RDB length of one byte tells
+		n += 4
+		if o.n < 1<<14 {
+			n -= 3
+		}
+	}
+	if o.ExpireAt() != 0 {
+		n += 8
+	}
+	return n
+}
 
 // shareRow is appendRow that leaves a large string's bytes out and returns them: nobody changes them from now on, since the
 // object loses its right to change them in place (K4). shared is nil if dst has the whole row.
@@ -116,25 +138,36 @@ func (db *DB) Touch(o *Object) {
 const bigDirtyCost = 64 << 10
 
 func (ks *Keyspace) freeze(o *Object) {
-	f := &frozenRow{exists: o.typ != TypeNone, expire: o.due()}
+	exists, expire := o.typ != TypeNone, o.due()
+	c := o.coll()
+	big := c != nil && c.Big()
+	if o.flags&flagVisited != 0 && exists && expire == 0 && !big {
+		o.flags |= flagFrozen | flagPlain
+		return
+	}
+	f := &frozenRow{exists: exists, expire: expire}
+	if big {
+		f.frozenParts = &frozenParts{big: c}
+	}
 	if o.flags&flagVisited == 0 {
-		if f.exists {
-			if c := o.coll(); c != nil && c.Big() {
-				ks.assignOID(o)
-				f.big, f.oid = c, o.oid()
-				f.times, f.timesOID = o.bigTimes()
-				ks.handOver(o, c)
-			}
+		if big {
+			ks.assignOID(o)
+			f.oid = o.oid()
+			f.times, f.timesOID = o.bigTimes()
+			ks.handOver(o, c)
+		}
+		if exists {
 			room := 0
 			if o.typ == TypeString && o.n < sharedFreezeMin {
-				room = rowHeadRoom + int(o.n) // in one piece: growing from nothing leaves more garbage than row
+				room = stringRowLen(o) // in one piece: growing from nothing leaves more garbage than row
 			}
-			f.row, f.val = shareRow(make([]byte, 0, room), o)
-			ks.FreezeStats.Bytes += int64(len(f.row))
+			row, val := shareRow(make([]byte, 0, room), o)
+			if f.row = row; val != nil {
+				f.frozenParts = &frozenParts{val: val}
+			}
+			ks.FreezeStats.Bytes += int64(len(row))
 		}
 		ks.FreezeStats.Objects++
-	} else if c := o.coll(); c != nil && c.Big() {
-		f.big, f.oid = c, o.oid()
 	}
 	ks.frozen[o] = f
 	o.flags |= flagFrozen
@@ -148,13 +181,31 @@ func (ks *Keyspace) handOver(o *Object, c collection) {
 	}
 }
 
-// frozenOf returns the state of o that the running checkpoint froze; nil, most often without a look at the map, if there is none.
+// plainRow is the frozen state of every object with flagPlain.
+var plainRow = &frozenRow{exists: true}
+
+// frozenOf returns the state of o that the running checkpoint froze, read-only but for what Visit takes; nil, most often without
+// a look at the map, if there is none.
 func (ks *Keyspace) frozenOf(o *Object) *frozenRow {
-	if o.flags&flagFrozen == 0 {
+	switch o.flags & (flagFrozen | flagPlain) {
+	case 0:
 		return nil
+	case flagFrozen:
+		return ks.frozen[o]
 	}
-	return ks.frozen[o]
+	return plainRow
 }
+
+// thaw forgets what froze of o.
+func (ks *Keyspace) thaw(o *Object) {
+	if o.flags&(flagFrozen|flagPlain) == flagFrozen {
+		delete(ks.frozen, o)
+	}
+	o.flags &^= flagVisited | flagFrozen | flagPlain
+}
+
+// Frozen returns how many objects have a frozen row, or what is left of one. REQUIRES: the lock.
+func (ks *Keyspace) Frozen() int { return len(ks.frozen) }
 
 // assignOID gives a big collection the identity of its element rows, and of those of its times.
 func (ks *Keyspace) assignOID(o *Object) {
@@ -314,20 +365,25 @@ func (d *HandedDB) Visit(objs []*Object, sink *RowSink, scratch *[]byte, enough 
 		exists := false
 		if f != nil {
 			exists, expire = f.exists, f.expire
+			parts := f.frozenParts
 			switch {
-			case exists && f.val != nil:
-				sink.Shared(buf, f.row, f.val)
+			case parts != nil && parts.val != nil:
+				sink.Shared(buf, f.row, parts.val)
+				f.frozenParts = nil
 			case exists:
 				sink.Main(buf, f.row)
 			}
-			if f.big != nil {
-				sink.Big(f.oid, &BigRows{c: f.big})
-			}
-			if f.times != nil {
-				sink.Big(f.timesOID, &BigRows{c: f.times})
+			if parts != nil && parts.big != nil {
+				sink.Big(parts.oid, &BigRows{c: parts.big})
+				if parts.times != nil {
+					sink.Big(parts.timesOID, &BigRows{c: parts.times})
+				}
 			}
 			bytes += len(f.row)
-			f.row, f.val = nil, nil
+			if f.row = nil; f.plain() {
+				delete(ks.frozen, o)
+				o.flags |= flagPlain
+			}
 		} else {
 			o.flags |= flagVisited
 			exists, expire = o.typ != TypeNone, o.due()
@@ -464,10 +520,9 @@ func (d *HandedDB) Settle(h *Handover, objs []*Object, enough func() bool) int {
 			return i
 		}
 		f := ks.frozenOf(o)
-		o.flags &^= flagVisited | flagFrozen
+		ks.thaw(o)
 		if f != nil {
-			delete(ks.frozen, o)
-			if f.big != nil {
+			if f.frozenParts != nil && f.big != nil {
 				f.big.settle()
 			}
 			if o.flags&flagDetached != 0 {
@@ -522,10 +577,9 @@ func (d *HandedDB) GiveBack(h *Handover, objs []*Object) {
 	ks := db.ks
 	for _, o := range objs {
 		f := ks.frozenOf(o)
-		o.flags &^= flagVisited | flagFrozen
+		ks.thaw(o)
 		if f != nil {
-			delete(ks.frozen, o)
-			if f.big != nil {
+			if f.frozenParts != nil && f.big != nil {
 				f.big.giveBack()
 			}
 			continue // dirty in the current epoch already

@@ -114,10 +114,11 @@ type objFlags uint8
 const (
 	flagInStore  objFlags = 1 << iota // the store at C has a row for this key
 	flagVisited                       // the running checkpoint has taken this object's row
-	flagFrozen                        // a frozen record of the running checkpoint exists
+	flagFrozen                        // has changed since the hand-over: Keyspace.frozenOf tells what it was then
 	flagPinned                        // loaded for a command that has not run yet: must stay resident (K2)
 	flagRaw                           // string was built by APPEND/SETRANGE: OBJECT ENCODING says raw
 	flagDetached                      // no longer in the table
+	flagPlain                         // of flagFrozen: its row is taken, had no expiry and was all of it, so nothing else is kept
 )
 
 // ext holds what only some objects have.

@@ -1,10 +1,12 @@
 package snapshot
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/holdfast-db/holdfast/wal"
@@ -50,4 +52,86 @@ func TestOverlap(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return s.Metrics().ReadAmp < overlap }, 20*time.Second, time.Millisecond)
 	require.NoError(t, s.Close())
+}
+
+// While a pause lasts no compaction begins; the last one that ends lets them begin with the next ingest.
+func TestPauseCompactions(t *testing.T) {
+	keys := benchKeys(200)
+	s := mustOpen(t, Options{FS: vfs.NewMem(), Dir: "snapshot", Overlap: 1})
+	first, second := s.PauseCompactions(), s.PauseCompactions()
+	const checkpoints = 6
+	for c := range checkpoints {
+		benchFill(t, s, wal.Offset(c+1), keys, randomValue)
+		if c == checkpoints/2 {
+			first()
+			first()
+		}
+	}
+	m := s.Metrics()
+	require.Zero(t, m.CompactionsOn)
+	require.Equal(t, checkpoints, m.ReadAmp)
+	second()
+	benchFill(t, s, checkpoints+1, keys, randomValue)
+	require.Eventually(t, func() bool { return s.Metrics().ReadAmp < checkpoints }, 20*time.Second, time.Millisecond)
+	require.NoError(t, s.Close())
+}
+
+// Only what merges write waits, and no longer than the pause.
+func TestPausedFile(t *testing.T) {
+	s := mustOpen(t, Options{FS: vfs.NewMem(), Dir: "snapshot"})
+	defer s.Close()
+	end := s.PauseCompactions()
+	fs := pausedFS{s.opts.FS, &s.pause}
+	other, err := fs.Create("other", "pebble-manifest")
+	require.NoError(t, err)
+	_, waits := other.(pausedFile)
+	require.False(t, waits)
+	require.NoError(t, other.Close())
+	merge, err := fs.Create("merge", mergeCategory)
+	require.NoError(t, err)
+	require.IsType(t, pausedFile{}, merge)
+	write := func() {
+		n, err := merge.Write([]byte("block"))
+		assert.NoError(t, err)
+		assert.Equal(t, 5, n)
+	}
+	s.pause.wait = time.Nanosecond
+	write() // goes on during the pause
+	s.pause.wait = time.Hour
+	done := make(chan struct{})
+	go func() { defer close(done); write() }()
+	end()
+	<-done
+	require.Nil(t, s.pause.on())
+	write()
+	require.NoError(t, merge.Close())
+	st, err := s.opts.FS.Stat("merge")
+	require.NoError(t, err)
+	require.EqualValues(t, 15, st.Size())
+}
+
+// Pebble calls the writes of a merge what this package believes it does.
+func TestMergeCategory(t *testing.T) {
+	seen := &categories{FS: vfs.NewMem()}
+	keys := benchKeys(200)
+	s := mustOpen(t, Options{FS: seen, Dir: "snapshot", Overlap: 1})
+	for c := range 6 {
+		benchFill(t, s, wal.Offset(c+1), keys, randomValue)
+	}
+	require.Eventually(t, func() bool { return s.Metrics().ReadAmp < 6 }, 20*time.Second, time.Millisecond)
+	require.NoError(t, s.Close())
+	require.True(t, seen.merges.Load())
+}
+
+// categories is a file system that notes whether a merge has made a file.
+type categories struct {
+	vfs.FS
+	merges atomic.Bool
+}
+
+func (c *categories) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if category == mergeCategory {
+		c.merges.Store(true)
+	}
+	return c.FS.Create(name, category)
 }

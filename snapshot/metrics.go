@@ -10,6 +10,7 @@ type Metrics struct {
 	Compacted     int64 // bytes written by compactions
 	Compactions   int64
 	CompactionsOn int64 // running now
+	Paused        bool  // they give way: PauseCompactions
 	Debt          int64 // bytes that compactions would have to rewrite to be done
 	ReadAmp       int   // tables that a read of a key may have to ask, filters aside
 	L0Tables      int64
@@ -33,6 +34,7 @@ func (s *Store) Metrics() Metrics {
 		DiskSize: int64(m.DiskSpaceUsage()), Ingests: int64(m.Ingest.Count), ReadAmp: m.ReadAmp(),
 		Compactions: m.Compact.Count, CompactionsOn: m.Compact.NumInProgress, Debt: int64(m.Compact.EstimatedDebt),
 		L0Tables:  m.Levels[0].TablesCount,
+		Paused:    s.pause.on() != nil,
 		CacheHits: m.BlockCache.Hits, CacheMisses: m.BlockCache.Misses, CacheSize: m.BlockCache.Size,
 		FilterHits: m.Filter.Hits, FilterMisses: m.Filter.Misses,
 	}

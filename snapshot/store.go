@@ -103,6 +103,7 @@ type Store struct {
 	cache *pebble.Cache
 	// compactions is the most that run at once; 0: none begins, see concurrency.
 	compactions atomic.Int32
+	pause       mergePause // pause.go
 	mu          struct {
 		sync.Mutex
 		meta   Meta // as of the newest ingest (S2)
@@ -121,6 +122,7 @@ type Store struct {
 func Open(o Options) (*Store, error) {
 	o.defaults()
 	s := &Store{opts: o}
+	s.pause.wait = mergeWait
 	if !o.HoldCompactions {
 		s.compactions.Store(1)
 	}
@@ -188,7 +190,7 @@ func (o *Options) defaults() {
 func (s *Store) pebbleOptions() *pebble.Options {
 	o := &s.opts
 	p := &pebble.Options{
-		FS:                 o.FS,
+		FS:                 pausedFS{o.FS, &s.pause},
 		Logger:             &pebbleLogger{s, o.Logger.Named("snapshot")},
 		Cache:              s.cache,
 		DisableWAL:         true,
@@ -225,6 +227,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 // 1 GB behind.
 func (s *Store) concurrency() (lower, upper int) {
 	n := int(s.compactions.Load())
+	if s.pause.on() != nil {
+		n = 0
+	}
 	return min(n, 1), max(n, 1)
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/holdfast-db/holdfast/server/keyspace"
 	"github.com/holdfast-db/holdfast/snapshot"
@@ -63,6 +64,10 @@ func (e *Engine) ExportRDB(ctx context.Context, v *snapshot.View, w io.Writer, o
 	}
 	version, redis := ExportVersion(&m)
 	x := &exporter{ctx: ctx, v: v, f: rdb.NewFileWriterOf(w, version), progress: o.Progress}
+	if !o.NoData {
+		x.pauseMerges(e)
+		defer x.endPause()
+	}
 	lineage, err := json.Marshal(o.Lineage)
 	if err != nil {
 		return err
@@ -101,6 +106,23 @@ type exporter struct {
 	expires  int64
 	rows     int64
 	elems    []byte
+	now      func() time.Time
+	began    time.Time
+	endPause func() // lets the store's compactions go on
+}
+
+// exportPause is for how long an export keeps the store from merging tables. A merge may take as much of the processor as the export
+// itself, and what the checkpoints of a sync's few seconds leave can wait until it is done; not for as long as a slow link takes,
+// since reads of cold keys have the more tables to ask.
+const exportPause = 30 * time.Second
+
+// pauseMerges keeps the store from merging while clients and a replica want the processor.
+func (x *exporter) pauseMerges(e *Engine) {
+	x.now, x.began, x.endPause = e.now, e.now(), func() {}
+	if store, err := e.rows.gate.enter(); err == nil { // else there is none any more, and nothing to pause
+		x.endPause = store.PauseCompactions()
+		e.rows.gate.leave()
+	}
 }
 
 func (x *exporter) db(d snapshot.DBMeta) error {
@@ -147,7 +169,9 @@ func (x *exporter) walk(lo, hi []byte, visit func(row, val []byte) error) error 
 			}
 			err := visit(it.Key(), it.Value())
 			if x.rows++; err == nil && x.rows%exportLook == 0 {
-				err = x.ctx.Err()
+				if err = x.ctx.Err(); x.now().Sub(x.began) >= exportPause {
+					x.endPause()
+				}
 			}
 			if err != nil {
 				return errors.Join(err, it.Close())

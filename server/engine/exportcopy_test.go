@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -129,3 +130,34 @@ func TestExportWithoutCopy(t *testing.T) {
 	require.NotNil(t, x.copy)
 	require.Equal(t, want.Bytes(), exported(t, e, x))
 }
+
+// While an export is under way the store's merges give way, but for no longer than exportPause.
+func TestExportPausesMerges(t *testing.T) {
+	ctx := context.Background()
+	clk := &clock{ms: 1_700_000_000_000}
+	e := mustOpen(t, testOptions(vfs.NewMem(), clk))
+	defer e.Close(ctx)
+	cl := e.NewClient()
+	for i := range 5000 {
+		do(e, cl, "SET", fmt.Sprint("key", i), strings.Repeat("v", 500))
+	}
+	var paused []bool
+	require.False(t, e.store.Metrics().Paused)
+	require.NoError(t, exportTo(ctx, t, e, writerFunc(func(b []byte) (int, error) {
+		paused = append(paused, e.store.Metrics().Paused)
+		atomic.AddInt64(&clk.ms, exportPause.Milliseconds()/3)
+		return len(b), nil
+	})))
+	require.Greater(t, len(paused), 5)
+	require.True(t, paused[0])
+	require.False(t, paused[len(paused)-1], "it has taken too long")
+	require.ErrorIs(t, exportTo(ctx, t, e, writerFunc(func([]byte) (int, error) {
+		require.True(t, e.store.Metrics().Paused)
+		return 0, errorfs.ErrInjected
+	})), errorfs.ErrInjected)
+	require.False(t, e.store.Metrics().Paused)
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

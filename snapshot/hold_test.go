@@ -102,12 +102,19 @@ func TestPausedFile(t *testing.T) {
 	go func() { defer close(done); write() }()
 	end()
 	<-done
-	require.Nil(t, s.pause.on())
+	_, over := s.pause.on()
+	require.Nil(t, over)
 	write()
+	s.pause.waits = 0 // of one that lasts, no write waits for long
+	end = s.PauseCompactions()
+	write()
+	require.True(t, s.Metrics().Paused)
+	end()
+	require.False(t, s.Metrics().Paused)
 	require.NoError(t, merge.Close())
 	st, err := s.opts.FS.Stat("merge")
 	require.NoError(t, err)
-	require.EqualValues(t, 15, st.Size())
+	require.EqualValues(t, 20, st.Size())
 }
 
 // Pebble calls the writes of a merge what this package believes it does.

@@ -30,11 +30,12 @@ type LevelMetrics struct {
 // Metrics returns figures of the store.
 func (s *Store) Metrics() Metrics {
 	m := s.db.Metrics()
+	paused, _ := s.pause.on()
 	out := Metrics{
 		DiskSize: int64(m.DiskSpaceUsage()), Ingests: int64(m.Ingest.Count), ReadAmp: m.ReadAmp(),
 		Compactions: m.Compact.Count, CompactionsOn: m.Compact.NumInProgress, Debt: int64(m.Compact.EstimatedDebt),
 		L0Tables:  m.Levels[0].TablesCount,
-		Paused:    s.pause.on() != nil,
+		Paused:    paused,
 		CacheHits: m.BlockCache.Hits, CacheMisses: m.BlockCache.Misses, CacheSize: m.BlockCache.Size,
 		FilterHits: m.Filter.Hits, FilterMisses: m.Filter.Misses,
 	}

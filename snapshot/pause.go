@@ -12,41 +12,61 @@ import (
 // goes through a file system that lets each write wait a little: enough that they take next to nothing, and little enough that
 // they go on and that whoever waits for their end is not held up by a pause that is forgotten.
 
-// mergeWait is for how long each write of a merge waits during a pause. A write is a block of some 8 KiB: 160 KiB/s at most.
-const mergeWait = 50 * time.Millisecond
+// mergeWait is for how long each write of a merge waits during a pause. A write is a block of some 8 KiB: 160 KiB/s at most. It waits
+// only in the first mergeWaits of a pause: one that lasts, since a replica is slow, must not keep a store that is far behind from merging.
+const (
+	mergeWait  = 50 * time.Millisecond
+	mergeWaits = 30 * time.Second
+)
 
 // mergePause counts the pauses under way.
 type mergePause struct {
-	wait  time.Duration // mergeWait, but in tests
-	mu    sync.Mutex
-	count int
-	over  chan struct{} // closed when the last one ends; nil: there is none
+	wait, waits time.Duration // mergeWait and mergeWaits, but in tests
+	mu          sync.Mutex
+	count       int
+	over        chan struct{} // closed when writes need not wait any more; nil: they need not
+	timer       *time.Timer   // after waits
 }
 
 // PauseCompactions lets no compaction begin until end is called, but for a store that is 10 checkpoints or 1 GB behind, and those
-// that run get on slowly. Pauses nest; end is idempotent. What may begin then begins with the next ingest, as for SetCompactions.
+// that run get on slowly for a while. Pauses nest; end is idempotent. What may begin then begins with the next ingest, as for SetCompactions.
 func (s *Store) PauseCompactions() (end func()) {
 	p := &s.pause
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.count++; p.count == 1 {
-		p.over = make(chan struct{})
+		over := make(chan struct{})
+		p.over = over
+		p.timer = time.AfterFunc(p.waits, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.over == over {
+				p.letGoLocked()
+			}
+		})
 	}
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.count--; p.count == 0 {
-			close(p.over)
-			p.over = nil
+			p.timer.Stop()
+			p.letGoLocked()
 		}
 	})
 }
 
-// on returns what is closed at the end of the pause; nil: there is none.
-func (p *mergePause) on() <-chan struct{} {
+func (p *mergePause) letGoLocked() {
+	if p.over != nil {
+		close(p.over)
+		p.over = nil
+	}
+}
+
+// on tells whether there is a pause, and returns what is closed when writes need not wait any more; nil: they need not.
+func (p *mergePause) on() (paused bool, over <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.over
+	return p.count > 0, p.over
 }
 
 // mergeCategory is what Pebble calls the writes of compactions.
@@ -77,7 +97,7 @@ type pausedFile struct {
 
 // Write implements vfs.File.
 func (f pausedFile) Write(b []byte) (int, error) {
-	if over := f.pause.on(); over != nil {
+	if _, over := f.pause.on(); over != nil {
 		timer := time.NewTimer(f.pause.wait)
 		select {
 		case <-over:

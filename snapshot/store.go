@@ -122,7 +122,7 @@ type Store struct {
 func Open(o Options) (*Store, error) {
 	o.defaults()
 	s := &Store{opts: o}
-	s.pause.wait = mergeWait
+	s.pause.wait, s.pause.waits = mergeWait, mergeWaits
 	if !o.HoldCompactions {
 		s.compactions.Store(1)
 	}
@@ -227,7 +227,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 // 1 GB behind.
 func (s *Store) concurrency() (lower, upper int) {
 	n := int(s.compactions.Load())
-	if s.pause.on() != nil {
+	if paused, _ := s.pause.on(); paused {
 		n = 0
 	}
 	return min(n, 1), max(n, 1)
@@ -237,12 +237,6 @@ func (s *Store) concurrency() (lower, upper int) {
 // More than 1 begin only when the tables to merge have piled up: the server needs the cores, this is for an idle time or a load
 // in bulk. It takes effect with the next ingest, or the end of a compaction.
 func (s *Store) SetCompactions(n int) { s.compactions.Store(int32(max(n, 1))) }
-
-// HoldCompactions lets none begin until SetCompactions, as the option of that name does. One that runs goes on to its end.
-func (s *Store) HoldCompactions() { s.compactions.Store(0) }
-
-// CompactionsHeld tells whether none may begin.
-func (s *Store) CompactionsHeld() bool { return s.compactions.Load() == 0 }
 
 func (s *Store) corruption(info pebble.DataCorruptionInfo) {
 	s.opts.Logger.Named("snapshot").Error("a table is damaged", "table", info.Path, "error", info.Details)

@@ -63,9 +63,9 @@ func (e *Engine) ExportRDB(ctx context.Context, v *snapshot.View, w io.Writer, o
 		return fmt.Errorf("export: a lineage of %d ids that does not end with the data's own (W3)", n)
 	}
 	version, redis := ExportVersion(&m)
-	x := &exporter{ctx: ctx, v: v, f: rdb.NewFileWriterOf(w, version), progress: o.Progress}
+	x := &exporter{ctx: ctx, v: v, f: rdb.NewFileWriterOf(w, version), progress: o.Progress, now: e.now, began: e.now(), endPause: func() {}}
 	if !o.NoData {
-		x.pauseMerges(e)
+		x.endPause = e.pauseMerges()
 		defer x.endPause()
 	}
 	lineage, err := json.Marshal(o.Lineage)
@@ -115,15 +115,6 @@ type exporter struct {
 // itself, and what the checkpoints of a sync's few seconds leave can wait until it is done; not for as long as a slow link takes,
 // since reads of cold keys have the more tables to ask.
 const exportPause = 30 * time.Second
-
-// pauseMerges keeps the store from merging while clients and a replica want the processor.
-func (x *exporter) pauseMerges(e *Engine) {
-	x.now, x.began, x.endPause = e.now, e.now(), func() {}
-	if store, err := e.rows.gate.enter(); err == nil { // else there is none any more, and nothing to pause
-		x.endPause = store.PauseCompactions()
-		e.rows.gate.leave()
-	}
-}
 
 func (x *exporter) db(d snapshot.DBMeta) error {
 	if err := x.f.SelectDB(d.Logical); err != nil {

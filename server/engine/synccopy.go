@@ -31,11 +31,6 @@ const (
 type syncCopies struct {
 	mu  sync.Mutex
 	cur *syncCopy
-
-	merges struct {
-		sync.Mutex
-		held int // full syncs under way
-	}
 }
 
 // syncCopy is one copy. All but what Open uses is under e.copies.mu.
@@ -68,29 +63,28 @@ type SyncTables struct {
 	done bool
 }
 
-// SyncPin keeps the log from a full sync's C on (W6), and compactions from beginning: until the replica has caught up.
+// SyncPin keeps the log from a full sync's C on (W6), and the store's merges from beginning: until the replica has caught up.
 type SyncPin struct {
 	*Pin
-	e    *Engine
-	once sync.Once
+	endPause func()
 }
 
 // Release ends it. It is idempotent.
 func (p *SyncPin) Release() {
 	p.Pin.Release()
-	p.once.Do(func() { p.e.holdMerges(-1) })
+	p.endPause()
 }
 
 // OpenTables returns the store's files as they are at one C, shared or made now; fresh is called before one is made: to take a
 // checkpoint if it is due. ErrSwitching while a Loader's Commit replaces the store.
 func (e *Engine) OpenTables(ctx context.Context, fresh func(context.Context) error) (t *SyncTables, err error) {
-	e.holdMerges(1)
+	endPause := e.pauseMerges()
 	defer func() {
 		if err != nil {
-			e.holdMerges(-1)
+			endPause()
 		}
 	}()
-	if t := e.shareTables(); t != nil {
+	if t := e.shareTables(endPause); t != nil {
 		return t, nil
 	}
 	if err := fresh(ctx); err != nil {
@@ -114,32 +108,22 @@ func (e *Engine) OpenTables(ctx context.Context, fresh func(context.Context) err
 	c.pin = pin
 	e.retireLocked(e.copies.cur)
 	e.copies.cur = c
-	return e.useLocked(c), nil
+	return e.useLocked(c, endPause), nil
 }
 
-// holdMerges lets no compaction of the store begin while full syncs are under way and their replicas catch up: one takes a core and the
-// disk, and has the tables twice that the copy still holds. They are made up for when that is done; should it last, a store that has
-// got far behind merges all the same (snapshot.Store.HoldCompactions).
-func (e *Engine) holdMerges(add int) {
+// pauseMerges has merges of the store's tables give way to a full sync, until end: one takes a core and the disk, and has the tables
+// twice that a copy still holds. They are made up for when it is over (snapshot.Store.PauseCompactions).
+func (e *Engine) pauseMerges() (end func()) {
 	store, err := e.rows.gate.enter()
-	if err == nil {
-		defer e.rows.gate.leave()
+	if err != nil { // there is none any more, and nothing to pause
+		return func() {}
 	}
-	m := &e.copies.merges
-	m.Lock()
-	defer m.Unlock()
-	m.held += add
-	switch {
-	case err != nil: // there is no store any more
-	case m.held == 0:
-		store.SetCompactions(1)
-	case m.held == add:
-		store.HoldCompactions()
-	}
+	defer e.rows.gate.leave()
+	return store.PauseCompactions()
 }
 
 // shareTables returns the copy that is there, if it will do.
-func (e *Engine) shareTables() *SyncTables {
+func (e *Engine) shareTables(endPause func()) *SyncTables {
 	store, err := e.rows.gate.enter()
 	if err != nil {
 		return nil // told by who comes next
@@ -151,12 +135,12 @@ func (e *Engine) shareTables() *SyncTables {
 	if c == nil || c.store != store || int64(e.log.End()-c.c) > max(copyTail, c.size/2) {
 		return nil
 	}
-	return e.useLocked(c)
+	return e.useLocked(c, endPause)
 }
 
-func (e *Engine) useLocked(c *syncCopy) *SyncTables {
+func (e *Engine) useLocked(c *syncCopy, endPause func()) *SyncTables {
 	c.users++
-	return &SyncTables{e: e, c: c, Pin: &SyncPin{Pin: e.Pin(c.c, "full sync"), e: e}}
+	return &SyncTables{e: e, c: c, Pin: &SyncPin{e.Pin(c.c, "full sync"), endPause}}
 }
 
 // copyStore makes a copy. REQUIRES: copies.mu.

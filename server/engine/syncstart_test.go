@@ -92,14 +92,14 @@ func TestSyncHoldsCompactions(t *testing.T) {
 	e := mustOpen(t, testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000}))
 	cl := e.NewClient()
 	do(e, cl, "SET", "a", "1")
-	require.False(t, e.store.CompactionsHeld())
+	require.False(t, e.store.Metrics().Paused)
 	failed := errors.New("disk")
 	_, err := e.OpenTables(ctx, func(context.Context) error {
-		require.True(t, e.store.CompactionsHeld())
+		require.True(t, e.store.Metrics().Paused)
 		return failed
 	})
 	require.ErrorIs(t, err, failed)
-	require.False(t, e.store.CompactionsHeld())
+	require.False(t, e.store.Metrics().Paused)
 	one, err := e.OpenTables(ctx, e.Checkpoint)
 	require.NoError(t, err)
 	two, err := e.OpenTables(ctx, e.Checkpoint)
@@ -108,9 +108,9 @@ func TestSyncHoldsCompactions(t *testing.T) {
 	two.Close()
 	one.Pin.Release()
 	one.Pin.Release()
-	require.True(t, e.store.CompactionsHeld())
+	require.True(t, e.store.Metrics().Paused)
 	two.Pin.Release()
-	require.False(t, e.store.CompactionsHeld())
+	require.False(t, e.store.Metrics().Paused)
 	require.NoError(t, e.Close(ctx))
 }
 

@@ -63,7 +63,16 @@ func cmdZAdd(c *Ctx) {
 	}
 }
 
-func cmdZIncrBy(c *Ctx) { c.zadd(zaddMode{incr: true}, 2) }
+func cmdZIncrBy(c *Ctx) {
+	// Redis reads ZADD's options here, too, and then lacks a score.
+	for _, opt := range []string{"nx", "xx", "ch", "incr", "gt", "lt"} {
+		if equalFold(c.Args[2], opt) {
+			c.W.Error(reply.Syntax)
+			return
+		}
+	}
+	c.zadd(zaddMode{incr: true}, 2)
+}
 
 // zadd adds the pairs of score and member from Args[at] on.
 func (c *Ctx) zadd(mode zaddMode, at int) {

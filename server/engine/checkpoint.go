@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-db/holdfast/server/keyspace"
@@ -68,6 +69,8 @@ type checkpointer struct {
 	e    *Engine
 	wake chan struct{}
 	one  sync.Mutex // one checkpoint at a time
+	// visited is how many objects' rows the checkpoint that runs has taken.
+	visited atomic.Int64
 
 	mu struct {
 		sync.Mutex
@@ -276,6 +279,7 @@ func (p *checkpointPass) run(ctx context.Context) error {
 		e.checkpointAt, e.handedAt = e.logEnd, e.now()
 		e.check.mu.Lock() // under the lock: who sees that less is dirty sees where it went
 		e.check.mu.handed = handedOver{p.at, h.Objects, e.handedAt}
+		e.check.visited.Store(0)
 		e.check.mu.Unlock()
 		select {
 		case <-e.check.wake: // whatever asked before this hand-over is served by it
@@ -387,6 +391,7 @@ func (p *checkpointPass) write(ctx context.Context, h *keyspace.Handover, select
 				frozen = e.ks.Frozen()
 			})
 			objs = objs[n:]
+			e.check.visited.Add(int64(n))
 			expires, few = append(expires, few...), few[:0]
 			if err := p.flushRows(ing, batch); err != nil {
 				return err

@@ -180,6 +180,7 @@ type Engine struct {
 	handedAt     time.Time  // when that checkpoint began; under mu
 	activeExpire atomic.Bool
 	ripeSince    time.Time     // when the log passed a quarter of CheckpointLogBytes; of the janitor
+	loadTook     atomic.Int64  // nanoseconds of the newest Loader's load
 	preloading   atomic.Bool   // keys are being read into memory after the start, or are going to be
 	preloadReads atomic.Bool   // the same without the time for which the preload lets the stream go first
 	coldTurns    chan struct{} // has one for each client that reads cold keys meanwhile

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/keyspace"
@@ -47,6 +48,7 @@ type Loader struct {
 	tables *tableSink // what takes tables as they are; nil: nothing has begun to
 	whole  bool       // all tables are in dir, checked as they came
 	ended  bool
+	began  time.Time
 	bytes  atomic.Int64
 	keys   atomic.Int64
 }
@@ -62,7 +64,7 @@ func (e *Engine) BeginLoad(ctx context.Context) (*Loader, error) {
 	if !e.loading.CompareAndSwap(false, true) {
 		return nil, ErrLoading
 	}
-	l := &Loader{e: e, dir: e.path(newStoreName), oid: 1, layout: layout{dbs: map[int]*snapshot.DBMeta{}}}
+	l := &Loader{e: e, dir: e.path(newStoreName), oid: 1, began: e.now(), layout: layout{dbs: map[int]*snapshot.DBMeta{}}}
 	if err := e.disk.fs.RemoveAll(l.dir); err != nil {
 		e.loading.Store(false)
 		return nil, fmt.Errorf("load: %w", err)
@@ -290,6 +292,7 @@ func (l *Loader) Commit(ctx context.Context, off wal.Offset, lineage []wal.Linea
 	}
 	e.check.one.Lock()
 	defer e.check.one.Unlock()
+	e.loadTook.Store(int64(e.now().Sub(l.began)))
 	begun, err := e.switchTo(ctx, switchMark{Offset: off, Lineage: lineage})
 	if !begun {
 		return errors.Join(fmt.Errorf("load: %w", err), l.Abort())

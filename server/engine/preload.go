@@ -14,7 +14,10 @@ import (
 // cheaper than one by one, until everything is resident or the budget is nearly used up. What it installs is clean, so it
 // may be unloaded again at any time (K2).
 //
-// Behind a full sync comes what the primary has logged meanwhile. It goes first: a replica is of use when it has caught up.
+// Behind a full sync comes what the primary has logged meanwhile. It goes first: a replica is of use when it has caught up. But where the
+// load took much longer than the preload will, so much may come that reading all keys is cheaper than reading those that it names.
+//
+// Merges of the store give way meanwhile: what a load or a crash has left takes as long to merge as to read.
 
 const (
 	// preloadRows is how many rows of keys are read in one walk, and preloadBytes of how many bytes at most, but for the last one.
@@ -32,6 +35,8 @@ const (
 	preloadLook     = 100 * time.Millisecond
 	preloadPatience = 5 * time.Second
 	preloadCalm     = 3
+	// preloadKeyTime is what the preload of a key takes.
+	preloadKeyTime = 700 * time.Nanosecond
 )
 
 // startPreload starts it unless that is not wanted, or it runs already: then it goes on with whatever data there are.
@@ -47,7 +52,8 @@ func (e *Engine) startPreload() {
 func (e *Engine) preload(ctx context.Context) {
 	defer e.wg.Done()
 	defer e.preloading.Store(false)
-	if e.replica.Load() {
+	defer e.pauseMerges()()
+	if e.replica.Load() && !e.behindLongLoad() {
 		awaitQuiet(ctx, e.streamWork.total)
 	}
 	e.preloadReads.Store(true)
@@ -64,6 +70,17 @@ func (e *Engine) preload(ctx context.Context) {
 	if total > 0 {
 		e.logger.Info("keys loaded into memory", "keys", total, "elapsed-ms", e.now().Sub(start).Milliseconds())
 	}
+}
+
+// behindLongLoad tells whether the load before took so long that its stream is not waited for.
+func (e *Engine) behindLongLoad() bool {
+	cold := 0
+	e.politely(func() {
+		for i := range e.opts.Databases {
+			cold += e.ks.DB(i).Cold()
+		}
+	})
+	return time.Duration(e.loadTook.Load()) > 2*time.Duration(cold)*preloadKeyTime
 }
 
 // awaitQuiet waits until the work whose time is asked for has taken no more than half of all time for some looks, or ctx ends, or

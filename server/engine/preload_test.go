@@ -223,3 +223,25 @@ func TestColdTurn(t *testing.T) {
 	}
 	require.Empty(t, e.coldTurns)
 }
+
+// A stream behind a load that took much longer than the preload will is not waited for.
+func TestBehindLongLoad(t *testing.T) {
+	ctx := context.Background()
+	o := testOptions(vfs.NewMem(), &clock{ms: 1_700_000_000_000})
+	e := mustOpen(t, o)
+	cl := e.NewClient()
+	const keys = 1000
+	for i := range keys {
+		do(e, cl, "SET", fmt.Sprint("key", i), "v")
+	}
+	require.NoError(t, e.Checkpoint(ctx))
+	require.NoError(t, e.Close(ctx))
+	o.NoPreload = true
+	e = mustOpen(t, o)
+	defer e.Close(ctx)
+	require.False(t, e.behindLongLoad())
+	e.loadTook.Store(int64(2 * keys * preloadKeyTime))
+	require.False(t, e.behindLongLoad())
+	e.loadTook.Add(1)
+	require.True(t, e.behindLongLoad())
+}

@@ -80,7 +80,7 @@ func TestSyncStartBesideCheckpoint(t *testing.T) {
 	require.NoError(t, e.Checkpoint(ctx))
 	require.Equal(t, 2, looked)
 	_, end, _ := e.Position()
-	require.Equal(t, syncStart{end: end, stored: first, running: second, left: 3 * objectTime, own: objectTime}, s)
+	require.Equal(t, syncStart{end: end, stored: first, running: second, left: 6 * objectTime, own: objectTime}, s)
 	s = e.syncStart()
 	require.Equal(t, syncStart{end: end, stored: second, own: objectTime}, s)
 	require.NoError(t, e.Close(ctx))
@@ -197,4 +197,23 @@ func TestSyncAtEveryStepOfCheckpoint(t *testing.T) {
 	// Before the commit point the store as it was, behind it the new one.
 	require.Len(t, began, 2)
 	require.NotZero(t, began[0])
+}
+
+// What a checkpoint still takes is told by the one before, and by itself once it has taken some rows.
+func TestLeftOf(t *testing.T) {
+	const each = time.Millisecond
+	for _, x := range []struct {
+		objects, visited int64
+		since, want      time.Duration
+	}{
+		{0, 0, time.Second, 0},
+		{1000, 0, 0, 2 * time.Second}, // it may be a busier moment than that of the one before
+		{1000, 10, 900 * time.Millisecond, 1100 * time.Millisecond},
+		{1000, 10, 5 * time.Second, time.Second},  // overdue, but not at its end
+		{1000, 100, 5 * time.Second, 53823529411}, // ten times slower
+		{1000, 1000, 850 * time.Millisecond, 150 * time.Millisecond},
+		{1000, 1000, 10 * time.Second, 1764705882},
+	} {
+		require.Equal(t, x.want, leftOf(x.objects, x.visited, each, x.since), "%+v", x)
+	}
 }

@@ -46,7 +46,7 @@ func rewrite(t *testing.T, fs vfs.FS, path string, data []byte) {
 	t.Helper()
 	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
 	require.NoError(t, err)
-	_, err = f.Write(data)
+	_, err = f.Write([]byte(string(data))) // under the race detector Pebble's file system in memory spoils what it was given
 	require.NoError(t, err)
 	require.NoError(t, f.Sync())
 	require.NoError(t, f.Close())

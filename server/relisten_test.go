@@ -53,12 +53,12 @@ func answers(addr string) bool {
 // answers at once, the old one soon no more, and where it cannot be, all is as before.
 func TestListenElsewhere(t *testing.T) {
 	other := taken(t)
-	for name, start := range map[string]func(port string) string{
-		"redis":    func(port string) string { return oracle(t, "--bind", "127.0.0.1") },
-		"holdfast": func(port string) string { return holdfast(t).Addr() },
+	for name, start := range map[string]func(t *testing.T) string{
+		"redis":    func(t *testing.T) string { return oracle(t, "--bind", "127.0.0.1") },
+		"holdfast": func(t *testing.T) string { return holdfast(t).Addr() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := start("")
+			before := start(t)
 			c, reader := dial(t, before), dial(t, before)
 			set := func(args ...string) string { return c.do(append([]string{"CONFIG", "SET"}, args...)...) }
 			at := freePort(t)

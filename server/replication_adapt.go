@@ -47,10 +47,10 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 	}, nil
 }
 
-// rdbReplayRate is how many bytes a second a replica that loads a file is believed to replay of what the store lacks, at most. Others replay
-// while they serve and read what they need; a redis-server loads first, with a third of the processor time that a command takes it, and
-// its one thread then has the whole stream to make up for: with the store as it stood, the link was up after 2.6 s and the stream at its
-// end after 6.6 s, where a checkpoint of the same objects took 0.5 s.
+// rdbReplayRate is how many bytes a second a replica that loads a file is believed to replay of what the store lacks, at most: far less than
+// it does, since a redis-server first loads and then has all of the stream to make up for, on one thread, beside the clients' writes. A full
+// sync of 3 million keys with the store as it stood had its link up after 2.6 s and the end of the stream after 6.6 s (docs/bench/sync.md, with
+// a checkpoint before: 4.2 and 4.3 s). The number is chosen so that nearly always a checkpoint is taken, not measured.
 const rdbReplayRate = 8e6
 
 // fresh takes a checkpoint if the store lies so far behind that it is sooner than the replay of what lies between.

@@ -35,7 +35,7 @@ const (
 	preloadLook     = 100 * time.Millisecond
 	preloadPatience = 5 * time.Second
 	preloadCalm     = 3
-	// preloadKeyTime is what the preload of a key takes.
+	// preloadKeyTime is what the preload of a key takes at least, where processors are free; a guess that only behindLongLoad uses.
 	preloadKeyTime = 700 * time.Nanosecond
 )
 

@@ -68,7 +68,7 @@ func (e *Engine) syncStart() (s syncStart) {
 // Until it has taken enough of them to be its own measure, each is what the one before took for an object; under a load that is new, too little.
 func leftOf(objects, visited int64, each, since time.Duration) time.Duration {
 	if objects > 0 && visited >= objects/16 && visited > 0 {
-		const tail = 0.15 // of all: what the rows do not take: tables, the ingest
+		const tail = 0.15 // of all, by guess: what the rows do not take: tables, the ingest
 		all := float64(since) * float64(objects) / float64(visited) / (1 - tail)
 		return max(each, time.Duration(tail/2*all), time.Duration(all)-since)
 	}

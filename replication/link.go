@@ -307,7 +307,7 @@ func (l *link) sync() (err error) {
 	switch {
 	case s.Tables != nil:
 		err = l.sendTables(s)
-	case l.q.EOF && !p.conf.Load().Spooled:
+	case l.q.EOF && (!l.q.Old || l.q.RDBOnly) && !p.conf.Load().Spooled: // what follows a mark waits for an ACK, which SYNC has not
 		err = l.sendMarked(s)
 	default:
 		err = l.sendSpooled(s)

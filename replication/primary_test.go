@@ -254,17 +254,22 @@ func TestFullSyncKinds(t *testing.T) {
 		p.expect(cmd("SET", "x", "y")) // at once
 		require.EqualValues(t, len(file(t, newSame(t))), one(t, s).Snapshot)
 	})
-	t.Run("SYNC", func(t *testing.T) {
-		f, s, clock, p := start(t, PrimaryConfig{})
-		p.send("SYNC\r\n")
-		require.Equal(t, fmt.Sprintf("$%d", len(file(t, f))), p.line())
-		p.expect(file(t, f))
-		f.set("x", "y")
-		p.expect(cmd("SET", "x", "y"))
-		await(t, "nothing is held", func() bool { pins, views := f.held(); return pins == 0 && views == 0 })
-		clock.Advance(200)
-		require.Equal(t, 1, s.p.Len(), "it never acknowledges, so silence says nothing")
-	})
+	for _, capa := range []string{"", "eof"} { // a replica says SYNC also where PSYNC was answered with an error
+		t.Run("SYNC "+capa, func(t *testing.T) {
+			f, s, clock, p := start(t, PrimaryConfig{})
+			if capa != "" {
+				p.request("REPLCONF", "capa", capa)
+			}
+			p.send("SYNC\r\n")
+			require.Equal(t, fmt.Sprintf("$%d", len(file(t, f))), p.line())
+			p.expect(file(t, f))
+			f.set("x", "y")
+			p.expect(cmd("SET", "x", "y"))
+			await(t, "nothing is held", func() bool { pins, views := f.held(); return pins == 0 && views == 0 })
+			clock.Advance(200)
+			require.Equal(t, 1, s.p.Len(), "it never acknowledges, so silence says nothing")
+		})
+	}
 	t.Run("rdb-only", func(t *testing.T) {
 		f, s, _, p := start(t, PrimaryConfig{})
 		p.request("REPLCONF", "rdb-only", "1")

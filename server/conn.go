@@ -121,6 +121,8 @@ type closeReason struct{ err error }
 type driver interface {
 	// notify makes the driver look at c's asynchronous output and kill request soon. Any goroutine may call it.
 	notify(c *Conn)
+	// settle returns once nothing of c's output is on its way out, or c has failed. REQUIRES: in Continue.
+	settle(c *Conn)
 	// hijack takes c out of the driver, see Conn.Hijack.
 	hijack(c *Conn) (Hijacked, error)
 }
@@ -277,6 +279,10 @@ func (c *Conn) OutputOver() bool {
 	hard := c.net.outputLimit(c.Class()).Hard
 	return hard > 0 && c.outBytes.Load()+int64(c.out.Len()) > hard
 }
+
+// Settle waits in Continue until the replies of the commands before have left, or the connection has failed: a peer may have read
+// a reply, and have sent its next command, before the write that carried the reply has returned.
+func (c *Conn) Settle() { c.driver.settle(c) }
 
 // Hijack takes the connection out of the network layer for good: PSYNC turns it into a replication link. It may be
 // called in Continue only, and fails if output is pending. OnClose is called right after Continue; the caller owns the

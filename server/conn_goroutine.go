@@ -35,6 +35,7 @@ type goConn struct {
 	ending bool // write returns once everything has left
 	busy   bool // the owner executes commands: what is asynchronous waits for their replies
 	err    error
+	left   sync.Cond // with mu: a write has returned
 
 	kick     chan struct{} // one slot: there is something to look at
 	wrote    chan struct{} // closed when write has returned
@@ -125,6 +126,7 @@ func (n *Network) serveGo(nc net.Conn, info listenerInfo) {
 		nc = tls.Server(nc, n.tls.Load())
 	}
 	g := &goConn{nc: nc, kick: make(chan struct{}, 1), wrote: make(chan struct{})}
+	g.left.L = &g.mu
 	n.newConn(remote, local, func(c *Conn) {
 		c.unix, c.tls = info.unix, info.tls
 		c.driver, g.c = g, c
@@ -305,7 +307,10 @@ func (g *goConn) notify(*Conn) {
 
 // write sends what may leave until the connection ends.
 func (g *goConn) write() {
-	defer close(g.wrote)
+	defer func() {
+		close(g.wrote)
+		g.left.Broadcast()
+	}()
 	c := g.c
 	for range g.kick {
 		for {
@@ -341,6 +346,7 @@ func (g *goConn) write() {
 			if err != nil {
 				g.err = err
 			}
+			g.left.Broadcast()
 			g.mu.Unlock()
 			if err != nil {
 				g.nc.Close()
@@ -348,6 +354,18 @@ func (g *goConn) write() {
 				return
 			}
 		}
+	}
+}
+
+// settle implements driver. What a gate holds is not on its way.
+func (g *goConn) settle(c *Conn) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for g.err == nil && c.kill.Load() == nil {
+		if b, _ := c.ready(c.net.durable.Load()); len(b) == 0 {
+			return
+		}
+		g.left.Wait()
 	}
 }
 

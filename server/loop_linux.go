@@ -689,6 +689,9 @@ func (l *loop) finish(c *Conn, err error) {
 	c.release(err)
 }
 
+// settle implements driver: the loop writes, and notes what has left, before it hands a connection off.
+func (l *loop) settle(*Conn) {}
+
 // hijack implements driver. It runs in Continue's goroutine, which owns c; the loop leaves the descriptor alone once
 // hijacked is set, but for closing it, so the caller gets a duplicate.
 func (l *loop) hijack(c *Conn) (Hijacked, error) {

@@ -142,6 +142,7 @@ func (s *session) attach(ask func(*replication.Request) string) {
 		return
 	}
 	r := &s.srv.repl
+	s.conn.Settle()
 	if pending, _ := s.conn.OutputPending(); pending > 0 || w.Len() > 0 {
 		w.Error("ERR SYNC and PSYNC are invalid with pending output")
 		return

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -61,19 +62,24 @@ func (n *peer) follow(p *peer) {
 // same waits until all peers stand at one offset with equal data. Nobody writes meanwhile, but keys still expire.
 func same(t testing.TB, peers ...*peer) {
 	t.Helper()
-	var seen []string
-	require.Eventually(t, func() bool {
-		seen = seen[:0]
+	state := func() []string {
+		var seen []string
 		for _, n := range peers {
 			seen = append(seen, n.info("master_repl_offset")+" "+n.do("DEBUG", "DIGEST")+n.info("master_repl_offset"))
 		}
-		for _, o := range seen {
-			if o != seen[0] {
-				return false
+		return seen
+	}
+	deadline, tick := time.Now().Add(30*time.Second), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for seen := state(); slices.ContainsFunc(seen, func(s string) bool { return s != seen[0] }); seen = state() {
+		if time.Now().After(deadline) {
+			for i, n := range peers {
+				t.Logf("%s: %s\n%s", n.addr, seen[i], n.do("INFO", "replication"))
 			}
+			require.FailNow(t, "data or offsets differ")
 		}
-		return true
-	}, 30*time.Second, 20*time.Millisecond, "data or offsets differ: %v", &seen)
+		<-tick.C
+	}
 }
 
 // fill writes values of every type that we have, small and big, with and without an expiry, to several databases, and a transaction.

@@ -31,11 +31,11 @@ import (
 // Each hold waits until sessions leave the lock, and the more they write, the longer; what they change meanwhile is frozen. So where
 // more than manyFrozen objects are, rows are taken in steps of hurriedBatch.
 const (
-	visitBatch   = 64
+	visitBatch   = 128
 	hurriedBatch = 256
 	manyFrozen   = 16 << 10
 	settleBatch  = 256
-	bigBatch     = 128
+	bigBatch     = 256
 )
 
 // batch returns n, or what a test has set to see every interleaving.

@@ -65,10 +65,19 @@ func outageSubjects(servers []Kind, choices []string) []outageSubject {
 	return subjects
 }
 
+// outageMemory is the most memory of the primary in one round, in bytes.
+type outageMemory struct {
+	idle, loaded int64 // before the outage: without writes; with the same load, and the replica there
+	away, back   int64 // while the replica is away, and from its return until it lacks nothing
+	control      int64 // of another server without a replica, with the same load
+}
+
+func (m outageMemory) most() int64 { return max(m.away, m.back) }
+
 // outageFigures has a value for each round.
 type outageFigures struct {
 	caught, lagless, rate, fromReturn []float64 // seconds, and bytes per second
-	memBefore, memAway, memBack       []float64 // bytes
+	memory                            []outageMemory
 	quiet, busy                       latencies
 	syncs                             syncs // of all rounds
 }
@@ -79,7 +88,7 @@ func defineOutage(fs *flag.FlagSet) func(context.Context, *env) error {
 	kinds := fs.String("outages", "cut,kill", "how the replica goes away: `cut` of its link, kill -9 of its process")
 	choices := fs.String("choices", "replay,auto", "what Holdfast is told to `send`: replay, snapshot, auto (what it estimates to be sooner)")
 	overwrites := fs.String("overwrite", "100", "`percentages` of the writes meanwhile that hit keys which are there already; the others make new ones")
-	warm := fs.String("warm", "512m", "`bytes` of stream written as fast as the server takes them before all is measured")
+	warm := fs.String("warm", "512m", "`bytes` of stream written as fast as the server takes them before the replica joins")
 	fs.IntVar(&c.rounds, "rounds", 3, "`rounds`; the subjects take turns in each")
 	fs.Int64Var(&c.keys, "keys", 1_000_000, "`keys` of 20 bytes with 100 random bytes each, overwritten all the time")
 	fs.StringVar(&c.policy, "policy", "everysec", "appendfsync `policy`")
@@ -141,10 +150,12 @@ func (e *env) outages(ctx context.Context, r *Report, c outageRun) error {
 		"grows by the bytes named (SET of keys chosen uniformly), the replica comes back. Clients write %s times a second all the\n"+
 		"while, but for the outage itself, over %d connections in an open loop: a latency counts from when the write was due. \"caught up\" is from the link\n"+
 		"being up (a full sync: from the return, as the link is up when the data are loaded) to the replica having applied what the\n"+
-		"primary had logged at the link's return; \"lag 0\" from the same moment to the first time that it has applied all that there is. Memory: the\n"+
-		"primary's most, its forks included, each %v; before: while %s of stream were written as fast as it goes with the replica there, and\n"+
-		"%v as measured. %d rounds, medians (lowest–highest).\n\n",
-		c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, watchEvery, mebibytes(float64(c.warm)), c.before, c.rounds)
+		"primary had logged at the link's return; \"lag 0\" from the same moment to the first time that it has applied all that there is. %d\n"+
+		"rounds, medians (lowest–highest).\n\n"+
+		"Memory: the primary's most, its forks included, each %v. idle: the keys are there, nobody writes, no replica has come yet; under load:\n"+
+		"while %s of stream are written as fast as it goes, before the replica joins, and for %v as measured, with it. no outage: the most of\n"+
+		"another server, which has no replica, while the same is written as fast as it goes: the load, then as much as in the outage.\n\n",
+		c.policy, millions(c.keys), keyLen, valueSize, thousands(c.rate), c.conns, c.rounds, watchEvery, mebibytes(float64(c.warm)), c.before)
 	subjects := outageSubjects(e.servers, c.choices)
 	for _, bytes := range c.sizes {
 		for _, overwrite := range c.overwrites {
@@ -152,12 +163,20 @@ func (e *env) outages(ctx context.Context, r *Report, c outageRun) error {
 				x := outageCase{bytes, overwrite, how}
 				figures := map[string]*outageFigures{}
 				for round := range c.rounds {
+					quiet := map[Kind]int64{}
 					for _, s := range inTurn(subjects, round) {
 						e.results.progress.Step(fmt.Sprintf("outage of %s, %s", s.name, x), 0)
 						if figures[s.name] == nil {
 							figures[s.name] = &outageFigures{}
 						}
-						if err := e.outage(ctx, r, c, s, x, round, figures[s.name]); err != nil {
+						if quiet[s.kind] == 0 { // what it does with replicas makes no difference without one
+							n, err := e.noOutage(ctx, c, s, x)
+							if err != nil {
+								return fmt.Errorf("%s, no outage: %w", s.name, err)
+							}
+							quiet[s.kind] = n
+						}
+						if err := e.outage(ctx, r, c, s, x, round, quiet[s.kind], figures[s.name]); err != nil {
 							return fmt.Errorf("%s, %s: %w", s.name, x, err)
 						}
 					}
@@ -187,21 +206,33 @@ func (x outageCase) String() string {
 
 func outageTables(r *Report, subjects []outageSubject, figures map[string]*outageFigures) {
 	rows := [][]string{{"subject", "caught up", "MB/s", "lag 0", "from return", "sync_full", "partial", "MB/s to redis 2gb"}}
-	memory := [][]string{{"subject", "memory before", "while away", "while catching up", "most above before"}}
+	memory := [][]string{{"subject", "idle", "under load", "while away", "while catching up", "no outage", "most above load", "above no outage", "above idle"}}
 	latency := [][]string{{"", "writes/s", "p50", "p99", "p99.9", "longest"}}
 	baseline := figures["redis, backlog 2gb"]
 	for _, s := range subjects {
 		f := figures[s.name]
-		var ratios, above []float64
+		var ratios []float64
 		for i := range f.rate {
 			if baseline != nil {
 				ratios = append(ratios, f.rate[i]/baseline.rate[i])
 			}
-			above = append(above, max(f.memAway[i], f.memBack[i])-f.memBefore[i])
 		}
 		rows = append(rows, []string{s.name, spread(f.caught, seconds), spread(f.rate, megabytes), spread(f.lagless, seconds), spread(f.fromReturn, seconds),
 			thousands(float64(f.syncs.full)), thousands(float64(f.syncs.partial)), spread(ratios, ratio)})
-		memory = append(memory, []string{s.name, spread(f.memBefore, mebibytes), spread(f.memAway, mebibytes), spread(f.memBack, mebibytes), spread(above, mebibytes)})
+		row := []string{s.name}
+		for _, of := range []func(outageMemory) int64{
+			func(m outageMemory) int64 { return m.idle }, func(m outageMemory) int64 { return m.loaded },
+			func(m outageMemory) int64 { return m.away }, func(m outageMemory) int64 { return m.back }, func(m outageMemory) int64 { return m.control },
+			func(m outageMemory) int64 { return m.most() - m.loaded }, func(m outageMemory) int64 { return m.most() - m.control },
+			func(m outageMemory) int64 { return m.most() - m.idle },
+		} {
+			var values []float64
+			for _, m := range f.memory {
+				values = append(values, float64(of(m)))
+			}
+			row = append(row, spread(values, mebibytes))
+		}
+		memory = append(memory, row)
 		latency = append(latency, f.quiet.row(s.name+", before"), f.busy.row(s.name+", catching up"))
 	}
 	r.Table(rows)
@@ -212,8 +243,59 @@ func outageTables(r *Report, subjects []outageSubject, figures map[string]*outag
 // megabytes renders bytes per second, in powers of ten as disks and networks do.
 func megabytes(v float64) string { return fmt.Sprintf("%.1f", v/1e6) }
 
-// outage is one round.
-func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubject, x outageCase, round int, f *outageFigures) error {
+// idleTime is for how long memory is looked at before there is any load.
+const idleTime = time.Second
+
+// loaded watches the memory of a server with its keys, first idle, then while as much is written as before the replica joins. The watch
+// goes on.
+func (c outageRun) loaded(ctx context.Context, n *node, seed uint64) (w *memWatch, m outageMemory, err error) {
+	w = watchMemory(n.Process)
+	defer func() {
+		if err != nil {
+			w.Stop()
+		}
+	}()
+	if err = wait(ctx, idleTime); err != nil {
+		return w, m, err
+	}
+	if m.idle, err = w.Cut(n.Process); err != nil {
+		return w, m, err
+	}
+	// What a server under full load takes of memory anyway must not be taken for the outage's.
+	if err = n.grow(ctx, seed, c.keys, c.warm, 100); err != nil {
+		return w, m, err
+	}
+	m.loaded, err = w.Cut(n.Process)
+	return w, m, err
+}
+
+// noOutage returns the most memory in bytes that a server without replicas takes while it is written what one is in an outage.
+func (e *env) noOutage(ctx context.Context, c outageRun, s outageSubject, x outageCase) (most int64, err error) {
+	err = e.withFleet(func(fl *fleet) error {
+		n, err := fl.add(ctx, s.kind, append(replicationArgs(s.kind, c.policy), s.args...)...)
+		if err != nil {
+			return err
+		}
+		if _, err := n.fill(ctx, c.keys, valueSize); err != nil {
+			return err
+		}
+		w, m, err := c.loaded(ctx, n, e.seed)
+		if err != nil {
+			return err
+		}
+		defer w.Stop()
+		if err := n.grow(ctx, e.seed, c.keys, x.bytes, x.overwrite); err != nil {
+			return err
+		}
+		away, err := w.Cut(n.Process)
+		most = max(m.loaded, away)
+		return err
+	})
+	return most, err
+}
+
+// outage is one round; control is what noOutage has returned.
+func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubject, x outageCase, round int, control int64, f *outageFigures) error {
 	return e.withFleet(func(fl *fleet) (err error) {
 		args := append(replicationArgs(s.kind, c.policy), s.args...)
 		primary, err := fl.add(ctx, s.kind, args...)
@@ -226,6 +308,12 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		if _, err := primary.fill(ctx, c.keys, valueSize); err != nil {
 			return err
 		}
+		memory, used, err := c.loaded(ctx, primary, e.seed)
+		if err != nil {
+			return err
+		}
+		defer memory.Stop()
+		used.control = control
 		net, err := fl.proxy(primary)
 		if err != nil {
 			return err
@@ -240,14 +328,7 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
 			return err
 		}
-
-		memory := watchMemory(primary.Process)
-		defer memory.Stop()
-		// What a server under full load takes of memory anyway must not be taken for the outage's.
-		if err := primary.grow(ctx, e.seed, c.keys, c.warm, 100); err != nil {
-			return err
-		}
-		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
+		if _, err := memory.Cut(primary.Process); err != nil { // the full sync's
 			return err
 		}
 		open := Paced{Addr: primary.Addr, Conns: c.conns, Rate: c.rate,
@@ -260,10 +341,11 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 			return err
 		}
 		quiet := load.Cut()
-		before, err := memory.Cut(primary.Process)
+		paced, err := memory.Cut(primary.Process)
 		if err != nil {
 			return err
 		}
+		used.loaded = max(used.loaded, paced)
 		if err := awaitEqual(ctx, primary, c.limit, replica); err != nil {
 			return err
 		}
@@ -285,8 +367,7 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		if err := primary.grow(ctx, e.seed, c.keys, x.bytes, x.overwrite); err != nil {
 			return err
 		}
-		away, err := memory.Cut(primary.Process)
-		if err != nil {
+		if used.away, err = memory.Cut(primary.Process); err != nil {
 			return err
 		}
 
@@ -333,8 +414,7 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 			return err
 		}
 		busy, overTime := felt.Cut()
-		back, err := memory.Cut(primary.Process)
-		if err != nil {
+		if used.back, err = memory.Cut(primary.Process); err != nil {
 			return err
 		}
 		now, err := primary.syncs()
@@ -357,13 +437,14 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 		f.rate = append(f.rate, float64(target.offset-left.offset)/took)
 		f.lagless = append(f.lagless, lagless.Sub(from).Seconds())
 		f.fromReturn = append(f.fromReturn, caught.Sub(returned).Seconds())
-		f.memBefore, f.memAway, f.memBack = append(f.memBefore, float64(before)), append(f.memAway, float64(away)), append(f.memBack, float64(back))
+		f.memory = append(f.memory, used)
 		f.quiet.add(quiet)
 		f.busy.add(busy)
 		f.syncs = f.syncs.plus(now)
 		m["took-s"], m["caught-s"], m["lagless-s"] = caught.Sub(returned).Seconds(), took, lagless.Sub(from).Seconds()
 		m["MB/s"] = float64(target.offset-left.offset) / took / 1e6
-		m["extra-B"], m["memory-B"] = float64(max(away, back)-before), float64(max(away, back))
+		m["extra-B"], m["memory-B"] = float64(used.most()-used.loaded), float64(used.most())
+		m["extra-idle-B"], m["extra-control-B"] = float64(used.most()-used.idle), float64(used.most()-used.control)
 		m["full"], m["partial"] = float64(now.full), float64(now.partial)
 		quiet.Latency.metrics("quiet-", m)
 		busy.Latency.metrics("", m)
@@ -374,7 +455,7 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 			name += fmt.Sprintf("/overwrite=%d", x.overwrite)
 		}
 		r.Run(name, 1, Metric{took, "s-caught-up"}, Metric{m["MB/s"], "MB/s"},
-			Metric{lagless.Sub(from).Seconds(), "s-lag-0"}, Metric{float64(max(away, back) - before), "B-above"},
+			Metric{lagless.Sub(from).Seconds(), "s-lag-0"}, Metric{m["extra-B"], "B-above"}, Metric{m["extra-control-B"], "B-above-no-outage"}, Metric{m["extra-idle-B"], "B-above-idle"},
 			Metric{float64(now.full), "sync_full"}, Metric{float64(now.partial), "sync_partial_ok"})
 		r.Run(name+"/load=before", quiet.Ops, latencyMetrics(quiet)...)
 		r.Run(name+"/load=catching-up", busy.Ops, latencyMetrics(busy)...)
@@ -447,6 +528,9 @@ func (n *node) grow(ctx context.Context, seed uint64, keys, bytes int64, overwri
 		s, err := n.standing()
 		if err != nil {
 			return err
+		}
+		if s.offset == 0 { // a Redis that has not had a replica does not count, but has been written as much
+			return nil
 		}
 		if s.offset <= at {
 			return fmt.Errorf("%s: the stream did not grow beyond %d", n.name, at)

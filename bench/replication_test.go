@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
@@ -30,6 +32,14 @@ func runSmall(t *testing.T, args ...string) string {
 func TestOutageOfRedis(t *testing.T) {
 	report := runSmall(t, "outage", "-servers", "redis", "-bytes", "4m", "-outages", "cut", "-rounds", "1", "-keys", "2000", "-t", "300ms", "-rate", "1000", "-warm", "1m")
 	require.Regexp(t, `subject=redis-2gb/bytes=4194304/outage=cut 1 .* 0 sync_full 1 sync_partial_ok`, report)
+	// A backlog in memory is what an outage costs Redis, beside a load with none.
+	above := regexp.MustCompile(`subject=redis-2gb/.* (-?\d+) B-above (-?\d+) B-above-no-outage (-?\d+) B-above-idle`).FindStringSubmatch(report)
+	require.Len(t, above, 4)
+	for _, n := range above[1:] {
+		bytes, err := strconv.Atoi(n)
+		require.NoError(t, err)
+		require.Greater(t, bytes, 1<<20, "of 4 MiB")
+	}
 	require.Regexp(t, `subject=redis-1mb/bytes=4194304/outage=cut 1 .* 1 sync_full 0 sync_partial_ok`, report)
 }
 

@@ -29,6 +29,8 @@ var metricTable = []metricInfo{
 	{"before-req/s", "writes per second before", 1},
 	{"during-req/s", "writes per second meanwhile", 1},
 	{"extra-B", "extra memory, from outside", -1},
+	{"extra-control-B", "memory above that of the same load without an outage", -1},
+	{"extra-idle-B", "memory above that without a load", -1},
 	{"memory-B", "most memory, with children", -1},
 	{"copied-B", "bytes copied, by the server's own figure", -1},
 	{"own-B", "extra memory, by the server's own figure", -1},

@@ -241,6 +241,7 @@ func (l *link) online(off wal.Offset) {
 	defer l.p.mu.Unlock()
 	l.state, l.ackTime = StateOnline, now
 	l.ack = max(l.ack, off)
+	l.p.streamingLocked()
 	l.p.wakeLocked()
 }
 
@@ -321,7 +322,7 @@ func (l *link) sync() (err error) {
 	}
 	log := p.o.Source.Log()
 	p.mu.Lock()
-	l.pinUntil = log.Durable()
+	l.pinUntil = log.End()
 	p.mu.Unlock()
 	r, err := log.NewReader(s.C)
 	if err != nil {

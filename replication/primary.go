@@ -141,14 +141,15 @@ type Primary struct {
 	}
 	mu struct {
 		sync.Mutex
-		links    []*link // in the order in which they came
-		paused   int
-		closed   bool
-		waiters  []*waiter
-		ahead    map[string]time.Time // replicas that have more than we have, by address, and since when they were told to wait
-		getack   wal.Offset           // start of the newest GETACK in the stream; -1: none
-		lastPing time.Time
-		pacing   pacing
+		links     []*link // in the order in which they came
+		streaming bool    // one of them gets the stream, see streamingLocked
+		paused    int
+		closed    bool
+		waiters   []*waiter
+		ahead     map[string]time.Time // replicas that have more than we have, by address, and since when they were told to wait
+		getack    wal.Offset           // start of the newest GETACK in the stream; -1: none
+		lastPing  time.Time
+		pacing    pacing
 	}
 }
 
@@ -246,19 +247,24 @@ func (p *Primary) attach(conn net.Conn, q Request) (*link, error) {
 	}
 	l.ctx, l.cancel = context.WithCancelCause(p.ctx)
 	p.mu.links = append(p.mu.links, l)
-	if len(p.mu.links) == 1 {
-		p.o.Source.Log().SetContinuousSync(true) // W5: replicas get durable bytes only, and soon
-	}
 	return l, nil
+}
+
+// streamingLocked has the log sync without pause while a replica gets the stream: it gets durable bytes only, and soon (W5). One that
+// gets or loads a snapshot wants none yet. REQUIRES: p.mu.
+func (p *Primary) streamingLocked() {
+	on := slices.ContainsFunc(p.mu.links, func(l *link) bool { return l.state == StateOnline })
+	if on != p.mu.streaming {
+		p.mu.streaming = on
+		p.o.Source.Log().SetContinuousSync(on)
+	}
 }
 
 func (p *Primary) detach(l *link) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.links = slices.DeleteFunc(p.mu.links, func(o *link) bool { return o == l })
-	if len(p.mu.links) == 0 {
-		p.o.Source.Log().SetContinuousSync(false)
-	}
+	p.streamingLocked()
 	close(l.gone)
 }
 

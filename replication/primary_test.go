@@ -308,6 +308,39 @@ func TestFullSyncKinds(t *testing.T) {
 	})
 }
 
+// The log syncs without pause while a replica gets the stream (W5), and not for one that has a snapshot before it.
+func TestOnlyAStreamIsSynced(t *testing.T) {
+	f := newFake(t, id('a'))
+	s := newPeer(t, f, newFakeClock(), PrimaryConfig{Timeout: 60 * time.Second, PingPeriod: never})
+	p := play(t, s)
+	f.log.SetPolicy(wal.No)
+	durable := func(want bool) {
+		t.Helper()
+		f.set("x", "y")
+		end := f.log.End()
+		if want {
+			await(t, "durable", func() bool { return f.log.Durable() == end })
+			return
+		}
+		require.NoError(t, f.log.WaitWritten(context.Background(), end))
+		require.Less(t, f.log.Durable(), end)
+	}
+	durable(false)
+	p.request("REPLCONF", "capa", "eof", "capa", "psync2")
+	c := f.log.End()
+	require.Equal(t, fmt.Sprintf("+FULLRESYNC %s %d", id('a'), int64(c)), p.request("PSYNC", "?", "-1"))
+	mark := fmt.Sprintf("%040x", 1)
+	require.Equal(t, "$EOF:"+mark, p.line())
+	p.expect(rdbOf(t, f.snapshotOf()) + mark)
+	durable(false)
+	p.ack(c)
+	p.expect(cmd("SET", "x", "y"))
+	durable(true)
+	require.NoError(t, p.conn.Close())
+	await(t, "gone", func() bool { return s.p.Len() == 0 })
+	durable(false)
+}
+
 // newSame is a fake with what TestFullSyncKinds begins with.
 func newSame(t *testing.T) *fake {
 	f := newFake(t, id('a'))

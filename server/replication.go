@@ -346,6 +346,7 @@ func (s *Server) refreshGates() {
 	if s.repl.gate.need.Swap(need) != need || need > 0 {
 		s.release(-1)
 	}
+	s.repl.gate.hurry(s.eng.Log(), need > 0)
 }
 
 // replyGate decides up to which offset replies that depend on the log may leave.
@@ -353,6 +354,20 @@ type replyGate struct {
 	need    atomic.Int64 // replicas that must have a write on disk: min-replicas-durable
 	mu      sync.Mutex
 	durable wal.Offset
+	calm    func() // ends the log's hurry; nil: no reply waits for replicas
+}
+
+// hurry has replicas get each write at once while replies wait for them.
+func (g *replyGate) hurry(log *wal.Log, on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case on && g.calm == nil:
+		g.calm = log.Hurry()
+	case !on && g.calm != nil:
+		g.calm()
+		g.calm = nil
+	}
 }
 
 // release lets replies leave: what is durable here, as far as enough replicas have it, too. durable < 0: no news of that.

@@ -204,7 +204,9 @@ func (s *session) waitFor(ms int64, wait func(ctx context.Context)) bool {
 	if s.srv.repl.following.Load() != nil {
 		s.unblockWait(reply.UnblockedRoleChange) // the role came to an end before becomeReplica could see us
 	}
+	endHurry := s.srv.eng.Log().Hurry()
 	wait(ctx)
+	endHurry()
 	s.blocked.Store(false)
 	s.waits.Store(nil)
 	s.clock = monotonic() // the time waited is not the command's

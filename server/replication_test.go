@@ -285,6 +285,26 @@ func TestMinReplicas(t *testing.T) {
 	same(t, p, r, other)
 }
 
+// Who waits for replicas does not wait for the log to gather: WAIT while it lasts, min-replicas-durable as long as it is set.
+func TestWhoWaitsForReplicasHurriesTheLog(t *testing.T) {
+	s := holdfast(t, "--appendfsync", "everysec")
+	hurried := s.eng.Log().Hurried
+	a, b := dial(t, s.Addr()), dial(t, s.Addr())
+	id := strings.Trim(a.do("CLIENT", "ID"), ":\r\n")
+	require.False(t, hurried())
+	a.send("WAIT", "1", "0")
+	until(t, "it waits", hurried)
+	until(t, "it can be unblocked", func() bool { return b.do("CLIENT", "UNBLOCK", id) == ":1\r\n" })
+	require.Equal(t, ":0\r\n", a.read())
+	require.False(t, hurried())
+	for range 2 {
+		require.Equal(t, "+OK\r\n", b.do("CONFIG", "SET", "min-replicas-durable", "1"))
+		require.True(t, hurried())
+	}
+	require.Equal(t, "+OK\r\n", b.do("CONFIG", "SET", "min-replicas-durable", "0"))
+	require.False(t, hurried())
+}
+
 // A primary that comes back empty does not take a replica's data.
 func TestEmptyPrimaryIsRefused(t *testing.T) {
 	empty, r := newPeer(t, holdfast(t).Addr()), newPeer(t, holdfast(t).Addr())

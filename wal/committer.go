@@ -10,9 +10,9 @@ import (
 // Two goroutines move the log's bytes on.
 //
 // The committer takes what has gathered and writes it as chunks. Under always, and while somebody wants durable bytes
-// without pause (SetContinuousSync), it writes with a sync, and what is appended meanwhile gathers for the next one, and a
-// little longer if that pays (gatherer): that is the group commit. Otherwise nobody waits for it: it lets bytes gather for lazyGather, so that chunks are few and
-// large, and writes without a sync.
+// without pause (SetContinuousSync), it writes with a sync. What is appended meanwhile gathers for the next one: where somebody
+// waits for it, a little longer if that pays (gatherer), which is the group commit. Otherwise nobody waits for it: it lets bytes gather
+// for lazyGather, so that chunks are few and large, and syncs fewer; and without a continuous sync it writes without one.
 //
 // The syncer makes durable what was only written: once a second under everysec, on demand of Sync under any policy, and
 // once when the policy becomes stricter. It does so beside the committer, so that writing goes on while the disk syncs.
@@ -22,7 +22,8 @@ import (
 
 const (
 	// lazyGather is how long bytes may gather when no client waits for them. It bounds what a killed process (not a
-	// crashed machine) loses under everysec and no, and the memory in which bytes gather.
+	// crashed machine) loses under everysec and no, and the memory in which bytes gather; and it is what a replica is behind
+	// at least, while nobody waits for it (Hurry).
 	lazyGather = 2 * time.Millisecond
 	// lazyBytes ends the gathering early: half of a piece.
 	lazyBytes = 512 << 10
@@ -35,6 +36,9 @@ const (
 
 // eager tells whether the committer syncs with each write.
 func (l *Log) eager() bool { return Policy(l.policy.Load()) == Always || l.continuous.Load() }
+
+// prompt tells whether somebody waits for what it syncs. REQUIRES: eager.
+func (l *Log) prompt() bool { return Policy(l.policy.Load()) == Always || l.Hurried() }
 
 // readyLocked tells whether the committer has something to do now. REQUIRES: mu.
 func (l *Log) readyLocked() bool {
@@ -49,7 +53,7 @@ func (l *Log) readyLocked() bool {
 		return true
 	case !l.mu.kicked:
 		return false
-	case l.eager():
+	case l.eager() && l.prompt():
 		return true
 	}
 	if !l.mu.ripening {
@@ -76,8 +80,9 @@ func (l *Log) commitLoop() {
 			l.mu.commit.Wait()
 		}
 		eager := l.eager()
+		grouped := eager && l.prompt()
 		l.mu.Unlock()
-		if eager {
+		if grouped {
 			l.gather(&g)
 		}
 		l.writing.Lock()
@@ -91,7 +96,7 @@ func (l *Log) commitLoop() {
 			clear(l.taken) // for good: what arrives is forgotten, it will never be durable (A2)
 		case appends > 0:
 			began := time.Now()
-			if came := l.commitTaken(eager); eager {
+			if came := l.commitTaken(eager); grouped {
 				g.committed(appends, came, time.Since(began))
 			}
 			closing = false // there may be more

@@ -41,6 +41,8 @@
 //   - everysec: batches without sync, and a sync every second that covers all of them.
 //   - no: batches without sync; the system writes when it likes, Sync and Close do it on demand.
 //
+// With SetContinuousSync, batches carry a sync under everysec and no, too: replicas get durable bytes only (W5).
+//
 // The commit point of bytes is the return of the sync that covers them; Durable moves then, and not earlier.
 //
 // # What a crash leaves

@@ -1,9 +1,11 @@
 package wal
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 )
 
@@ -59,4 +61,61 @@ func TestGatherGoesOnForWhoAsks(t *testing.T) {
 	require.True(t, l.gatherNotLocked())
 	l.mu.closing, l.mu.err = false, ErrClosed
 	require.True(t, l.gatherNotLocked())
+}
+
+// What a continuous sync makes durable gathers for a while, unless somebody waits for it: under always, or in a hurry.
+func TestContinuousSyncGathers(t *testing.T) {
+	for _, c := range []struct {
+		policy              Policy
+		continuous, hurried bool
+		ready               bool
+	}{
+		{EverySec, false, false, false},
+		{EverySec, false, true, false},
+		{EverySec, true, false, false},
+		{EverySec, true, true, true},
+		{No, true, false, false},
+		{No, true, true, true},
+		{Always, false, false, true},
+		{Always, true, false, true},
+	} {
+		l := &Log{ripener: time.NewTimer(time.Hour)}
+		l.policy.Store(uint32(c.policy))
+		l.continuous.Store(c.continuous)
+		if c.hurried {
+			l.hurried.Store(1)
+		}
+		l.mu.bytes, l.mu.kicked = 100, true
+		require.Equal(t, c.ready, l.readyLocked(), c)
+		require.Equal(t, !c.ready, l.mu.ripening, c)
+		l.ripener.Stop()
+		l.mu.ripe = true
+		require.True(t, l.readyLocked(), c)
+	}
+}
+
+// A hurry is over when all who were in one have ended theirs, and what has gathered when it begins goes at once.
+func TestHurry(t *testing.T) {
+	l := open(t, vfs.NewMem(), Options{Policy: EverySec})
+	defer l.Close()
+	l.SetContinuousSync(true)
+	require.False(t, l.prompt())
+	one, two := l.Hurry(), l.Hurry()
+	require.True(t, l.prompt())
+	one()
+	one()
+	require.True(t, l.prompt())
+	two()
+	require.False(t, l.prompt())
+
+	l.writing.Lock() // holds the committer
+	end := l.Append(set(1, 10), 0, 0)
+	l.Kick()
+	l.mu.Lock()
+	l.mu.ripening = true // and nothing ripens
+	l.ripener.Stop()
+	l.mu.Unlock()
+	l.writing.Unlock()
+	defer l.Hurry()()
+	require.NoError(t, l.WaitDurable(context.Background(), end))
 }

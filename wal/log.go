@@ -98,8 +98,9 @@ type Log struct {
 	end        atomic.Int64
 	first      atomic.Int64
 	policy     atomic.Uint32
-	continuous atomic.Bool // sync without pause whatever the policy: replicas are attached (W5)
-	running    atomic.Bool // opened: a failure is told to OnFailure
+	continuous atomic.Bool  // sync without pause whatever the policy: replicas get the stream (W5)
+	hurried    atomic.Int64 // calls of Hurry that have not ended
+	running    atomic.Bool  // opened: a failure is told to OnFailure
 	retain     struct {
 		bytes atomic.Int64
 		age   atomic.Int64 // ns
@@ -395,11 +396,24 @@ func (l *Log) wakeBoth() {
 	l.mu.Unlock()
 }
 
-// SetContinuousSync makes the committer sync without pause under any policy, because somebody wants durable bytes (W5).
+// SetContinuousSync makes the committer sync without pause under any policy, because somebody wants durable bytes (W5). Where the
+// policy does not ask for it, bytes gather for some milliseconds before each sync, unless somebody waits for them: see Hurry.
 func (l *Log) SetContinuousSync(on bool) {
 	l.continuous.Store(on)
 	l.wakeBoth()
 }
+
+// Hurry says that somebody waits for what a continuous sync makes durable, until end: then nothing gathers for longer than a sync
+// takes. end is idempotent.
+func (l *Log) Hurry() (end func()) {
+	if l.hurried.Add(1) == 1 && l.continuous.Load() {
+		l.wakeBoth() // what gathers already
+	}
+	return sync.OnceFunc(func() { l.hurried.Add(-1) })
+}
+
+// Hurried tells whether a Hurry has not ended.
+func (l *Log) Hurried() bool { return l.hurried.Load() > 0 }
 
 // WaitDurable waits until durable >= o. It does not ask for a sync that the policy would not do: Sync does.
 func (l *Log) WaitDurable(ctx context.Context, o Offset) error {

@@ -41,7 +41,7 @@ func (r replSource) OpenSnapshot(ctx context.Context) (*replication.Snapshot, er
 				r.s.log.Warn("snapshot has hashes whose fields expire, an older redis-server will refuse it",
 					"rdb-type", rdb.TypeHashMetadata.String(), "rdb-version", version, "oldest-redis", oldest)
 			}
-			return e.ExportRDB(ctx, v.View, w, engine.ExportOptions{ID: id, Lineage: lineage, NoData: noData})
+			return e.ExportRDB(ctx, v.View, w, engine.ExportOptions{ID: id, Lineage: lineage, NoData: noData, Paced: true})
 		},
 		Close: func() { _ = v.Close() }, // what is only read has nothing to lose
 	}, nil

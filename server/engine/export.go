@@ -26,13 +26,17 @@ type ExportOptions struct {
 	NoData bool
 	// Progress, if not nil, is called now and then with the keys written so far.
 	Progress func(keys int64)
+	// Paced has the export leave processor time to clients where it is short. It takes longer then.
+	Paced bool
 }
 
 const (
 	// exportRows is how many rows are read with one iterator: it keeps the tables that it reads on disk.
 	exportRows = 1 << 16
-	// exportLook is after how many rows an export asks whether it is still wanted, and after how many keys it tells of them.
-	exportLook = 1 << 10
+	// exportLook is after how many rows an export asks whether it is still wanted, and after how many keys it tells of them; it asks
+	// after exportLookBytes of their values at the latest, a millisecond's work.
+	exportLook      = 1 << 10
+	exportLookBytes = 1 << 20
 	// exportRedis is the version of Redis that the file names: the oldest that loads it as it is. exportRedisTimed is the same where
 	// fields of hashes expire.
 	exportRedis      = "5.0.0"
@@ -67,6 +71,11 @@ func (e *Engine) ExportRDB(ctx context.Context, v *snapshot.View, w io.Writer, o
 	if !o.NoData {
 		x.endPause = e.pauseMerges()
 		defer x.endPause()
+		if o.Paced {
+			pace, end := pacedThread()
+			x.pace = pace
+			defer end()
+		}
 	}
 	lineage, err := json.Marshal(o.Lineage)
 	if err != nil {
@@ -105,6 +114,8 @@ type exporter struct {
 	keys     int64
 	expires  int64
 	rows     int64
+	bytes    int64       // of values since it last looked
+	pace     *exportPace // nil: not paced
 	elems    []byte
 	now      func() time.Time
 	began    time.Time
@@ -158,11 +169,11 @@ func (x *exporter) walk(lo, hi []byte, visit func(row, val []byte) error) error 
 				at = append(at[:0], it.Key()...)
 				break
 			}
-			err := visit(it.Key(), it.Value())
-			if x.rows++; err == nil && x.rows%exportLook == 0 {
-				if err = x.ctx.Err(); x.now().Sub(x.began) >= exportPause {
-					x.endPause()
-				}
+			val := it.Value()
+			err := visit(it.Key(), val)
+			x.bytes += int64(len(val))
+			if x.rows++; err == nil && (x.rows%exportLook == 0 || x.bytes >= exportLookBytes) {
+				err = x.look()
 			}
 			if err != nil {
 				return errors.Join(err, it.Close())
@@ -173,6 +184,16 @@ func (x *exporter) walk(lo, hi []byte, visit func(row, val []byte) error) error 
 		}
 	}
 	return nil
+}
+
+// look is called after every piece of work.
+func (x *exporter) look() error {
+	x.bytes = 0
+	x.pace.step(x.ctx)
+	if x.now().Sub(x.began) >= exportPause {
+		x.endPause()
+	}
+	return x.ctx.Err()
 }
 
 func (x *exporter) key(phys uint32, key []byte, h *keyspace.RowHeader) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/holdfast-db/holdfast/snapshot"
 )
@@ -35,7 +36,7 @@ type exportCopy struct {
 // ExportView is what one full sync exports: the data at C. The caller closes it, and releases Pin when it is done with the log.
 type ExportView struct {
 	*snapshot.View
-	Pin *Pin // keeps the log from C on
+	Pin *SyncPin // keeps the log from C on
 
 	e    *Engine
 	copy *exportCopy // nil: the view is of the store itself
@@ -43,23 +44,36 @@ type ExportView struct {
 }
 
 // OpenExport opens the data as the store has them now, for ExportRDB, and pins the log at its C: where the stream behind it begins
-// (R2). The history that they belong to is Log().Lineage(). Where no copy can be made, on a full disk, the store itself is read; then
+// (R2). The store's merges give way as long as the pin is there, so that none begins while the replica catches up, but for no longer than
+// exportPause. The history that they belong to is Log().Lineage(). Where no copy can be made, on a full disk, the store itself is read; then
 // ErrSwitching while a Loader's Commit replaces it.
 func (e *Engine) OpenExport() (*ExportView, error) {
-	pin := e.Pin(0, "snapshot") // see SnapshotView
+	endPause := limitPause(e.pauseMerges())
+	pin := &SyncPin{e.Pin(0, "snapshot"), endPause} // see SnapshotView
 	x, err := e.exportOfCopy()
 	if err != nil {
-		pin.Release()
+		pin.Pin.Release()
 		e.logger.Warn("a copy of the snapshot store to export could not be made, the store itself is read", "error", err)
 		v, pin, err := e.SnapshotView()
 		if err != nil {
+			endPause()
 			return nil, err
 		}
-		return &ExportView{View: v, Pin: pin, e: e}, nil
+		return &ExportView{View: v, Pin: &SyncPin{pin, endPause}, e: e}, nil
 	}
 	x.Pin = pin
 	pin.Move(x.Meta().C)
 	return x, nil
+}
+
+// limitPause ends a pause of the store's merges after exportPause, if end does not do so before: it is for a full sync, whose replica may
+// take long to load. The time is for how long work is put off, not a matter of the data's clock.
+func limitPause(endPause func()) (end func()) {
+	t := time.AfterFunc(exportPause, endPause)
+	return func() {
+		t.Stop()
+		endPause()
+	}
 }
 
 // exportOfCopy returns a view of a copy that stands where the store does.

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -131,7 +135,8 @@ func TestExportWithoutCopy(t *testing.T) {
 	require.Equal(t, want.Bytes(), exported(t, e, x))
 }
 
-// While an export is under way the store's merges give way, but for no longer than exportPause.
+// While an export is under way the store's merges give way, but for no longer than exportPause. The view is not one of a full sync's, whose
+// pin has a pause of its own.
 func TestExportPausesMerges(t *testing.T) {
 	ctx := context.Background()
 	clk := &clock{ms: 1_700_000_000_000}
@@ -141,9 +146,17 @@ func TestExportPausesMerges(t *testing.T) {
 	for i := range 5000 {
 		do(e, cl, "SET", fmt.Sprint("key", i), strings.Repeat("v", 500))
 	}
+	export := func(w io.Writer) error {
+		require.NoError(t, e.Checkpoint(ctx))
+		v, pin, err := e.SnapshotView()
+		require.NoError(t, err)
+		defer pin.Release()
+		defer v.Close()
+		return e.ExportRDB(ctx, v, w, ExportOptions{ID: loadID, Lineage: lineageOf(v.Meta().C)})
+	}
 	var paused []bool
 	require.False(t, e.store.Metrics().Paused)
-	require.NoError(t, exportTo(ctx, t, e, writerFunc(func(b []byte) (int, error) {
+	require.NoError(t, export(writerFunc(func(b []byte) (int, error) {
 		paused = append(paused, e.store.Metrics().Paused)
 		atomic.AddInt64(&clk.ms, exportPause.Milliseconds()/3)
 		return len(b), nil
@@ -151,11 +164,58 @@ func TestExportPausesMerges(t *testing.T) {
 	require.Greater(t, len(paused), 5)
 	require.True(t, paused[0])
 	require.False(t, paused[len(paused)-1], "it has taken too long")
-	require.ErrorIs(t, exportTo(ctx, t, e, writerFunc(func([]byte) (int, error) {
+	require.ErrorIs(t, export(writerFunc(func([]byte) (int, error) {
 		require.True(t, e.store.Metrics().Paused)
 		return 0, errorfs.ErrInjected
 	})), errorfs.ErrInjected)
 	require.False(t, e.store.Metrics().Paused)
+}
+
+// The pause lasts until the replica has the stream, so that a merge does not begin while it loads and catches up: an open export has it,
+// its pin keeps it.
+func TestExportPausesMergesUntilItsPinGoes(t *testing.T) {
+	ctx := context.Background()
+	e := mustOpen(t, testOptions(vfs.NewMem(), &clock{}))
+	defer e.Close(ctx)
+	do(e, e.NewClient(), "SET", "key", "value")
+	require.NoError(t, e.Checkpoint(ctx))
+	x, err := e.OpenExport()
+	require.NoError(t, err)
+	require.True(t, e.store.Metrics().Paused)
+	var file bytes.Buffer
+	require.NoError(t, e.ExportRDB(ctx, x.View, &file, ExportOptions{ID: loadID, Lineage: lineageOf(x.Meta().C), Paced: true}))
+	require.NoError(t, x.Close())
+	require.True(t, e.store.Metrics().Paused)
+	x.Pin.Release()
+	require.False(t, e.store.Metrics().Paused)
+	x.Pin.Release()
+}
+
+// A replica that takes long to load does not keep the store from merging.
+func TestLimitPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			after time.Duration
+			ended int
+		}{{0, 1}, {exportPause - 1, 1}, {exportPause, 1}} {
+			ended := 0
+			end := limitPause(sync.OnceFunc(func() { ended++ }))
+			time.Sleep(c.after) // the bubble's time
+			synctest.Wait()
+			if c.after < exportPause {
+				require.Zero(t, ended)
+			}
+			end()
+			require.Equal(t, c.ended, ended)
+			time.Sleep(2 * exportPause)
+			require.Equal(t, c.ended, ended)
+		}
+		ended := false
+		limitPause(func() { ended = true })
+		time.Sleep(exportPause)
+		synctest.Wait()
+		require.True(t, ended)
+	})
 }
 
 type writerFunc func([]byte) (int, error)

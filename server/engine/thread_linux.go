@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"bytes"
+	"errors"
+	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -15,6 +19,42 @@ func threadCPU() time.Duration {
 		return 0 // a figure less in INFO
 	}
 	return time.Duration(ts.Nano())
+}
+
+// othersWaited returns for how long the threads of this process, but for the calling one, have been ready to run and waited for a
+// processor so far, 0 if the kernel does not tell. A thread that ends takes its time along, so it may become less.
+func othersWaited() (sum time.Duration) {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return 0 // no /proc: exports are not paced
+	}
+	var buf [96]byte
+	self := strconv.Itoa(unix.Gettid())
+	for _, t := range tasks {
+		if t.Name() == self {
+			continue
+		}
+		n, err := readProc("/proc/self/task/"+t.Name()+"/schedstat", buf[:])
+		if err != nil {
+			continue // it has ended
+		}
+		// Nanoseconds that it ran, that it waited, and how often it ran.
+		_, rest, _ := bytes.Cut(buf[:n], []byte(" "))
+		wait, _, _ := bytes.Cut(rest, []byte(" "))
+		ns, _ := strconv.ParseInt(string(wait), 10, 64) // 0 if it is none
+		sum += time.Duration(ns)
+	}
+	return sum
+}
+
+// readProc reads the beginning of a small file.
+func readProc(name string, buf []byte) (int, error) {
+	fd, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	n, err := unix.Read(fd, buf)
+	return n, errors.Join(err, unix.Close(fd))
 }
 
 // restThread takes the calling thread off its processor for as short as the kernel can, some 50 µs, so that a slice of its own

@@ -2,9 +2,13 @@ package engine
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -71,4 +75,31 @@ func TestHoldsEndCalm(t *testing.T) {
 			require.NoError(t, e.Abandon())
 		})
 	}
+}
+
+// The kernel tells for how long other threads have waited: more than nothing where more of them want to run than there are processors.
+func TestOthersWaited(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if _, err := os.Stat("/proc/self/schedstat"); err != nil {
+		t.Skip("the kernel does not tell")
+	}
+	before := othersWaited()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * runtime.NumCPU()))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 * runtime.NumCPU() {
+		wg.Go(func() {
+			for !stop.Load() {
+			}
+		})
+	}
+	start := time.Now()
+	for othersWaited() <= before && time.Since(start) < 30*time.Second {
+		runtime.Gosched()
+	}
+	after := othersWaited()
+	stop.Store(true)
+	wg.Wait()
+	require.Greater(t, after, before)
 }

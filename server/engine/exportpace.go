@@ -10,7 +10,8 @@ import (
 // takes all the processor time that it can get has its part done far sooner than that, and clients pay for it meanwhile. So where
 // processors are short, it works for a part of the time and leaves the rest to others; where they are not, it takes what it wants.
 //
-// Processors are short while other threads of this process wait for one: the kernel counts for how long. What the export itself waits,
+// Processors are short while other threads of this process have work and wait for one: the kernel counts for how long. Where they have
+// little to do, whatever else fills the machine is not this server's clients. What the export itself waits,
 // for a processor or for the other end of its connection, has been others' time already, and is not left to them twice. So it
 // never stands still, and what it leaves is a multiple of what it takes, never more.
 //
@@ -32,13 +33,16 @@ const (
 	// find that they wait for less than half of that before the export goes on as it likes.
 	paceShort = 30
 	paceCalm  = 4
+	// paceBusy is how much they run at least where it matters that they wait, in per cent of one processor: 70 and more were seen under
+	// full load. It is halved, too, where it has mattered.
+	paceBusy = 40
 )
 
 // exportPace paces one export; nil does not.
 type exportPace struct {
 	now    func() time.Time
 	cpu    func() time.Duration                       // that the export's thread has had
-	waited func() time.Duration                       // for how long the process's other threads have waited for a processor so far
+	others func() (ran, waited time.Duration)         // for how long the process's other threads have run so far, and waited for a processor
 	rest   func(ctx context.Context, d time.Duration) // leaves so much time to others, or less if ctx ends
 
 	last    time.Time // of the last step
@@ -46,6 +50,7 @@ type exportPace struct {
 	owed    time.Duration // time to be left to others
 
 	looked     time.Time // when was last asked whether processors are short
+	lookRan    time.Duration
 	lookWaited time.Duration
 	short      bool
 	calm       int // looks since that found that they are not
@@ -54,7 +59,7 @@ type exportPace struct {
 // pacedThread paces the calling goroutine, and keeps it on its thread until end.
 func pacedThread() (p *exportPace, end func()) {
 	runtime.LockOSThread()
-	p = &exportPace{now: time.Now, cpu: threadCPU, waited: othersWaited, rest: restFor}
+	p = &exportPace{now: time.Now, cpu: threadCPU, others: otherThreads, rest: restFor}
 	p.begin()
 	return p, runtime.UnlockOSThread
 }
@@ -71,7 +76,8 @@ func restFor(ctx context.Context, d time.Duration) {
 
 func (p *exportPace) begin() {
 	p.last, p.lastCPU = p.now(), p.cpu()
-	p.looked, p.lookWaited = p.last, p.waited()
+	p.looked = p.last
+	p.lookRan, p.lookWaited = p.others()
 }
 
 // step is called after every piece of work.
@@ -98,13 +104,13 @@ func (p *exportPace) step(ctx context.Context) {
 
 // look finds out whether processors have been short in the last d.
 func (p *exportPace) look(now time.Time, d time.Duration) {
-	waited := p.waited()
-	share := 100 * (waited - p.lookWaited) / d
-	p.looked, p.lookWaited = now, waited
+	ran, waited := p.others()
+	run, wait := 100*(ran-p.lookRan)/d, 100*(waited-p.lookWaited)/d
+	p.looked, p.lookRan, p.lookWaited = now, ran, waited
 	switch {
-	case share >= paceShort:
+	case run >= paceBusy && wait >= paceShort:
 		p.short, p.calm = true, 0
-	case share >= paceShort/2:
+	case run >= paceBusy/2 && wait >= paceShort/2:
 		p.calm = 0
 	default:
 		if p.calm++; p.calm >= paceCalm {

@@ -11,15 +11,17 @@ import (
 // paceClock is an exportPace's world: time that passes while the export works, is kept waiting, or rests.
 type paceClock struct {
 	now         time.Time
-	cpu, waited time.Duration
+	cpu         time.Duration
+	ran, waited time.Duration // of other threads
+	busy        int           // for how much of 100 of time that passes they run
 	rested      time.Duration
 	oversleep   time.Duration // by which each rest is longer than asked for
 }
 
 func newPace() (*exportPace, *paceClock) {
-	c := &paceClock{now: time.Unix(1_700_000_000, 0)}
+	c := &paceClock{now: time.Unix(1_700_000_000, 0), busy: 2 * paceBusy}
 	p := &exportPace{
-		now: func() time.Time { return c.now }, cpu: func() time.Duration { return c.cpu }, waited: func() time.Duration { return c.waited },
+		now: func() time.Time { return c.now }, cpu: func() time.Duration { return c.cpu }, others: func() (ran, waited time.Duration) { return c.ran, c.waited },
 		rest: func(_ context.Context, d time.Duration) {
 			c.now = c.now.Add(d + c.oversleep)
 			c.rested += d + c.oversleep
@@ -40,6 +42,7 @@ func (c *paceClock) run(p *exportPace, work, blocked time.Duration, share int) (
 		c.cpu += piece
 		p.step(context.Background())
 		c.waited += c.now.Sub(from) * time.Duration(share) / 100
+		c.ran += c.now.Sub(from) * time.Duration(c.busy) / 100
 	}
 	return c.now.Sub(began)
 }
@@ -50,6 +53,18 @@ func TestExportPace(t *testing.T) {
 		p, c := newPace()
 		require.Equal(t, work, c.run(p, work, 0, paceShort-1))
 		require.Zero(t, c.rested)
+	})
+	t.Run("nor for a server that has little to do", func(t *testing.T) {
+		p, c := newPace()
+		c.busy = paceBusy - 1
+		require.Equal(t, work, c.run(p, work, 0, 200))
+		require.Zero(t, c.rested)
+		c.busy = 2 * paceBusy
+		c.run(p, work, 0, 200)
+		require.True(t, p.short)
+		c.busy = paceBusy / 3
+		c.run(p, work, 0, 200)
+		require.False(t, p.short)
 	})
 	t.Run("its share where processors are short", func(t *testing.T) {
 		p, c := newPace()
@@ -102,7 +117,7 @@ func TestExportPace(t *testing.T) {
 	})
 }
 
-// A paced export yields the same file, and ends with its context while it rests.
+// A rest ends with the export that rests.
 func TestRestForEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -21,12 +21,13 @@ func threadCPU() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// othersWaited returns for how long the threads of this process, but for the calling one, have been ready to run and waited for a
-// processor so far, 0 if the kernel does not tell. A thread that ends takes its time along, so it may become less.
-func othersWaited() (sum time.Duration) {
+// otherThreads returns for how long the threads of this process, but for the calling one, have run so far, and for how long they were
+// ready to run and waited for a processor; 0 if the kernel does not tell. A thread that ends takes its times along, so both may
+// become less.
+func otherThreads() (ran, waited time.Duration) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return 0 // no /proc: exports are not paced
+		return 0, 0 // no /proc: exports are not paced
 	}
 	var buf [96]byte
 	self := strconv.Itoa(unix.Gettid())
@@ -39,12 +40,21 @@ func othersWaited() (sum time.Duration) {
 			continue // it has ended
 		}
 		// Nanoseconds that it ran, that it waited, and how often it ran.
-		_, rest, _ := bytes.Cut(buf[:n], []byte(" "))
+		run, rest, _ := bytes.Cut(buf[:n], []byte(" "))
 		wait, _, _ := bytes.Cut(rest, []byte(" "))
-		ns, _ := strconv.ParseInt(string(wait), 10, 64) // 0 if it is none
-		sum += time.Duration(ns)
+		ran += nanoseconds(run)
+		waited += nanoseconds(wait)
 	}
-	return sum
+	return ran, waited
+}
+
+// nanoseconds reads a number of them, 0 if it is none.
+func nanoseconds(b []byte) time.Duration {
+	ns, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(ns)
 }
 
 // readProc reads the beginning of a small file.

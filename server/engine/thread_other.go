@@ -7,8 +7,8 @@ import "time"
 // threadCPU returns 0: not measured here.
 func threadCPU() time.Duration { return 0 }
 
-// othersWaited returns 0: not measured here.
-func othersWaited() time.Duration { return 0 }
+// otherThreads returns 0: not measured here.
+func otherThreads() (ran, waited time.Duration) { return 0, 0 }
 
 // restThread takes the calling thread off its processor for a moment.
 func restThread() { time.Sleep(time.Microsecond) }

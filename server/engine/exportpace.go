@@ -15,9 +15,9 @@ import (
 // for a processor or for the other end of its connection, has been others' time already, and is not left to them twice. So it
 // never stands still, and what it leaves is a multiple of what it takes, never more.
 //
-// Measured on 2 cores with the clients and a redis-server as replica beside, 2 million keys of 120 bytes, single runs, in ratio to Redis
-// to Redis of the same run, with what else was done for it at the time (the log's syncs, merges): clients' writes/s during the sync
-// 0.66 -> 1.27, the speed of the sync 1.8 -> 1.2.
+// Measured on 2 cores with the clients and a redis-server as replica beside, 2 million keys of 120 bytes, single runs on a machine that others
+// used as well, with what else was done for it at the time (the log's syncs, merges): clients' writes/s during the sync 1.27 times those of
+// Redis to Redis, the speed of the sync 1.2 times. Without, and with another generator of load, 0.66 and 1.8 times.
 
 const (
 	// exportShare is the part of the time for which an export works where processors are short: 1/exportShare. A key of 120 bytes takes

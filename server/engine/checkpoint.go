@@ -25,14 +25,14 @@ import (
 //
 // A crash before 4 leaves tables that the next open deletes; after 4 the store is at C, whatever memory thought.
 
-// visitBatch and settleBatch bound the objects for each hold of the lock: about 50 µs. bigBatch is the same for the element
+// visitBatch and settleBatch bound the objects for each hold of the lock: 50 to 150 µs. bigBatch is the same for the element
 // rows of a big collection. What takes longer for so many ends at holdBudget.
 //
 // Each hold waits until sessions leave the lock, and the more they write, the longer; what they change meanwhile is frozen. So where
 // more than manyFrozen objects are, rows are taken in steps of hurriedBatch.
 const (
-	visitBatch   = 128
-	hurriedBatch = 256
+	visitBatch   = 512
+	hurriedBatch = 1024
 	manyFrozen   = 16 << 10
 	settleBatch  = 256
 	bigBatch     = 256

@@ -11,7 +11,7 @@ import (
 // the kernel for another thread or Go for another goroutine. By the CPU time of its thread it is what the checkpoint did
 // (and what the garbage collector made it do). Both are kept: the first is what matters, the second what is done here.
 //
-// What a hold does takes some 40 µs. What takes the processor away in the middle of one takes milliseconds, and all sessions
+// What a hold does takes some 100 µs. What takes the processor away in the middle of one takes milliseconds, and all sessions
 // wait for it: one hold in a thousand, where processors are short. So a hold keeps to one thread, and sees to it that
 // none of what does so is due while it holds the lock:
 //   - The kernel takes a thread off its processor when its slice ends (Linux: 0.7 ms on one processor, 1.4 ms on two) or when
@@ -25,8 +25,9 @@ import (
 // executor at most, since what it looks at may be slow to come from memory.
 const holdBudget = 200 * time.Microsecond
 
-// stepBackMax bounds how often the checkpointer lets sessions go first before it takes its turn all the same.
-const stepBackMax = 100
+// stepBackMax bounds how often the checkpointer lets sessions go first before it takes its turn all the same. Sessions that always
+// have work always want the lock: with 100, most of a checkpoint was waiting.
+const stepBackMax = 10
 
 // restAfter is for how much CPU time the checkpoint runs between two rests: with a long hold it is below the shortest slice. A
 // rest takes some 50 µs where nobody waits for the processor, so shorter would make checkpoints longer.

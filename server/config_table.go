@@ -376,7 +376,7 @@ var directives = []directive{
 		help: "Accepted for compatibility; it has no meaning here."},
 	// Holdfast's own.
 	{name: "checkpoint-log-bytes", kind: kindMemory, def: "67108864", min: 1 << 20, max: math.MaxInt64, flags: own | live, apply: (*Server).applyEngine,
-		help: "A checkpoint begins once the log has grown by so much since the last one, an object that has changed counting 512 bytes at least; bounds the time of recovery."},
+		help: "A checkpoint begins once the log has grown by so much since the last one, an object that has changed counting 256 bytes at least; bounds the time of recovery."},
 	{name: "checkpoint-interval", kind: kindTime, def: "300", max: math.MaxInt32, flags: own | live, apply: (*Server).applyEngine,
 		help: "A checkpoint begins at the latest after this time if anything has changed; 0 = only by size."},
 	{name: "dirty-bytes-limit", kind: kindMemory, def: "536870912", min: 1 << 20, max: math.MaxInt64, flags: own | live, apply: (*Server).applyEngine,

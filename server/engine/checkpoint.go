@@ -35,7 +35,7 @@ const (
 	hurriedBatch = 1024
 	manyFrozen   = 16 << 10
 	settleBatch  = 256
-	bigBatch     = 256
+	bigBatch     = 512
 )
 
 // batch returns n, or what a test has set to see every interleaving.
@@ -119,7 +119,7 @@ const (
 
 // checkpointObjectBytes is what an object that has changed counts at least, towards the length of log that starts a checkpoint. Small
 // records make many of them in few bytes, and a recovery reads from the store what each of them was: some 4 us, on two processors.
-const checkpointObjectBytes = 512
+const checkpointObjectBytes = 256
 
 // checkpointDue tells whether the log since the newest checkpoint is long enough for the next one. REQUIRES: the lock.
 func (e *Engine) checkpointDue() bool {

@@ -96,7 +96,7 @@ type Options struct {
 	mutant  string // a rule left out, to see the crash test fail
 }
 
-// The defaults. CheckpointLogBytes: 64 MiB, or 128 Ki changed objects, are replayed in about a second. DirtyBytes: twice what one checkpoint's log
+// The defaults. CheckpointLogBytes: 64 MiB, or 256 Ki changed objects, are replayed in about a second. DirtyBytes: twice what one checkpoint's log
 // makes dirty, for small values, so that it only bites when checkpoints do not keep up.
 const (
 	DefaultCheckpointLogBytes = 64 << 20

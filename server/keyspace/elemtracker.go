@@ -19,8 +19,9 @@ type elemTracker struct {
 	// gone are those among them that were removed in this epoch and have no element to carry a tag.
 	gone map[string]struct{}
 
-	running bool     // a checkpoint has subs
-	subs    []string // handed over
+	running    bool                // a checkpoint has subs
+	subs       []string            // handed over
+	handedGone map[string]struct{} // and gone, as it was then
 	// frozen are rows as they were at the hand-over, of elements that changed since.
 	frozen map[string]*frozenElem
 }
@@ -66,7 +67,7 @@ func (t *elemTracker) freeze(sub string) {
 func (t *elemTracker) add(b *blk) {
 	sub := b.keyString()
 	b.setTag(epochTag(t.epoch))
-	if t.running && t.frozen[sub] == nil {
+	if _, ok := t.handedGone[sub]; ok && t.frozen[sub] == nil {
 		t.frozen[sub] = absentElem
 	}
 	if _, ok := t.gone[sub]; ok {
@@ -91,7 +92,7 @@ func (t *elemTracker) handover() {
 		return
 	}
 	t.giveBack()
-	t.subs, t.dirty, t.gone = t.dirty, nil, nil
+	t.subs, t.handedGone, t.dirty, t.gone = t.dirty, t.gone, nil, nil
 	t.frozen, t.running = map[string]*frozenElem{}, true
 	t.epoch++
 }
@@ -127,7 +128,7 @@ func (t *elemTracker) giveBack() {
 // settle forgets what was handed over.
 func (t *elemTracker) settle() {
 	if t != nil {
-		t.subs, t.frozen, t.running = nil, nil, false
+		t.subs, t.handedGone, t.frozen, t.running = nil, nil, nil, false
 	}
 }
 

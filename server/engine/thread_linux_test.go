@@ -38,6 +38,34 @@ func TestHurryThread(t *testing.T) {
 	require.True(t, usualThread())
 }
 
+// A goroutine keeps to its thread for a hold in which the thread hurries, so that the same thread calms down, and between holds only where
+// the thread may not hurry.
+func TestHoldsBindTheirThread(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		t.Run("refused="+strconv.FormatBool(refused), func(t *testing.T) {
+			before := cannotHurry.Swap(refused)
+			defer cannotHurry.Store(before)
+			o := testOptions(vfs.NewMem(), &clock{})
+			o.Manual = true
+			e := mustOpen(t, o)
+			var h holds
+			h.begin(e)
+			for range 3 {
+				h.locked("test", func(func() bool) { require.True(t, h.bound) })
+				require.Equal(t, !h.usual || !mayHurry(), h.bound)
+				require.False(t, h.hurry)
+			}
+			e.mu.Lock()
+			require.False(t, h.try())
+			require.Equal(t, !h.usual || !mayHurry(), h.bound, "the lock was not free")
+			e.mu.Unlock()
+			h.end()
+			require.False(t, h.bound)
+			require.NoError(t, e.Abandon())
+		})
+	}
+}
+
 // TestHoldsEndCalm looks at the checkpoint's thread between its holds, and at the thread's policy in them: in a hurry as long as it has the
 // lock and no longer.
 func TestHoldsEndCalm(t *testing.T) {

@@ -214,7 +214,15 @@ func (n *node) follow(addr string) error {
 type standing struct {
 	replica bool
 	linkUp  bool // of a replica
+	id      string
 	offset  int64
+}
+
+// has: s is a replica in the stream that p is in, and has applied it up to p's offset. The id counts because offsets of two streams say
+// nothing about each other: a Redis that was killed begins a stream at 0, and whoever followed it is beyond that, with its link up, until
+// it notices.
+func (s standing) has(p standing) bool {
+	return s.replica && s.linkUp && s.id == p.id && s.offset >= p.offset
 }
 
 func (s standing) String() string {
@@ -232,7 +240,7 @@ func (n *node) standing() (standing, error) {
 	if err != nil {
 		return standing{}, err
 	}
-	s := standing{replica: info["role"] == "slave", linkUp: info["master_link_status"] == "up"}
+	s := standing{replica: info["role"] == "slave", linkUp: info["master_link_status"] == "up", id: info["master_replid"]}
 	field := "master_repl_offset"
 	if s.replica {
 		field = "slave_repl_offset"
@@ -316,12 +324,25 @@ func (n *node) awaitLink(ctx context.Context, limit time.Duration) (s standing, 
 	return s, err
 }
 
-// awaitOffset waits until a replica whose link is up has applied the stream up to target.
-func (n *node) awaitOffset(ctx context.Context, target int64, limit time.Duration) error {
-	return until(ctx, limit, fmt.Sprintf("%s to reach %d", n.name, target), func() (bool, error) {
+// awaitPresent waits until a replica has all that the primary has logged when it is called, and returns where that was.
+func (n *node) awaitPresent(ctx context.Context, primary *node, limit time.Duration) (target standing, err error) {
+	if target, err = primary.standing(); err != nil {
+		return target, err
+	}
+	err = until(ctx, limit, fmt.Sprintf("%s to reach %d", n.name, target.offset), func() (bool, error) {
 		s, err := n.standing()
-		return err == nil && s.linkUp && s.offset >= target, err
+		if err != nil || s.has(target) {
+			return err == nil, err
+		}
+		if s.id != target.id {
+			// A Redis takes a new id when its first replica comes, and goes on counting.
+			now, err := primary.standing()
+			target.id = now.id
+			return false, err
+		}
+		return false, nil
 	})
+	return target, err
 }
 
 // awaitEqual waits until replicas have applied all that the primary has logged: it ends only if writing stops, or if they are
@@ -336,7 +357,7 @@ func awaitEqual(ctx context.Context, primary *node, limit time.Duration, replica
 			if rs, err = r.standing(); err != nil {
 				return false, err
 			}
-			return rs.replica && rs.linkUp && rs.offset >= ps.offset, nil
+			return rs.has(ps), nil
 		})
 		if err != nil {
 			return fmt.Errorf("%s: %s, %s: %s: %w", primary.name, ps, r.name, rs, err)

@@ -398,11 +398,8 @@ func (e *env) outage(ctx context.Context, r *Report, c outageRun, s outageSubjec
 			return err
 		}
 		linked := time.Now()
-		target, err := primary.standing()
+		target, err := replica.awaitPresent(ctx, primary, c.limit)
 		if err != nil {
-			return err
-		}
-		if err := replica.awaitOffset(ctx, target.offset, c.limit); err != nil {
 			return err
 		}
 		caught := time.Now()

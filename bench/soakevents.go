@@ -162,12 +162,8 @@ func (s *soak) reign(ctx context.Context, n *node) error {
 // settle waits until all replicas have what the primary has logged by now: what was confirmed by a replica that was killed since, and had
 // it in memory only, is then on others too.
 func (s *soak) settle(ctx context.Context) error {
-	now, err := s.primary.standing()
-	if err != nil {
-		return err
-	}
 	for _, n := range s.others(s.primary) {
-		if err := n.awaitOffset(ctx, now.offset, s.run.limit); err != nil {
+		if _, err := n.awaitPresent(ctx, s.primary, s.run.limit); err != nil {
 			return err
 		}
 	}

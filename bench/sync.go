@@ -304,11 +304,7 @@ func (n *node) sync(ctx context.Context, primary *node, limit time.Duration, sta
 		return 0, 0, err
 	}
 	link = time.Since(started)
-	target, err := primary.standing()
-	if err != nil {
-		return 0, 0, err
-	}
-	if err := n.awaitOffset(ctx, target.offset, limit); err != nil {
+	if _, err := n.awaitPresent(ctx, primary, limit); err != nil {
 		return 0, 0, err
 	}
 	return link, time.Since(started), nil

@@ -209,7 +209,7 @@ func (s *session) cmdLatencyDoctor(_ [][]byte) {
 			fmt.Fprintf(&b, "%s: %d samples, %d ms on average, %d ms at worst.\n", n, len(samples), sum/int64(max(1, len(samples))), worst)
 		}
 	}
-	st := s.engineStats()
+	st := s.engineStats(false)
 	fmt.Fprintf(&b, "The longest hold of the executor lock was %d us, the last checkpoint took %d ms.\n",
 		st.MaxHold.Microseconds(), st.Checkpoint.Took.Milliseconds())
 	s.conn.Out().Verbatim("txt", b.String())
@@ -268,7 +268,7 @@ func (s *session) cmdLatencyHistogram(args [][]byte) {
 // --- MEMORY
 
 func (s *session) cmdMemoryDoctor(_ [][]byte) {
-	st := s.engineStats()
+	st := s.engineStats(false)
 	m := readMemory()
 	var b strings.Builder
 	fmt.Fprintf(&b, "The data in memory takes %s of %s of heap; the process takes %s.\n",
@@ -301,7 +301,7 @@ func (s *session) cmdMemoryPurge(_ [][]byte) {
 
 func (s *session) cmdMemoryStats(_ [][]byte) {
 	w := s.conn.Out()
-	st := s.engineStats()
+	st := s.engineStats(true)
 	m := readMemory()
 	keys := 0
 	for _, db := range st.DBs {

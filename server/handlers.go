@@ -66,7 +66,7 @@ func sessionHandlers() map[string]sessionHandler {
 		"config|resetstat": plain(unlocked, (*session).cmdConfigResetStat).within(always),
 		"config|rewrite":   plain(waits, (*session).cmdConfigRewrite),
 
-		"info":    plain(unlocked, (*session).cmdInfo).within(always),
+		"info":    sessionHandler{run: (*session).cmdInfo, mode: unlocked}.within(always),
 		"role":    plain(anywhere, (*session).cmdRole),
 		"monitor": plain(anywhere, (*session).cmdMonitor),
 		"lolwut":  plain(anywhere, (*session).cmdLolwut),

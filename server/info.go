@@ -74,7 +74,7 @@ func (i *infoWriter) flag(name string, v bool) {
 	}
 }
 
-func (s *session) cmdInfo(args [][]byte) {
+func (s *session) cmdInfo(_ *command.Spec, args [][]byte) outcome {
 	want := map[string]bool{}
 	extras := false
 	if len(args) == 1 {
@@ -86,7 +86,11 @@ func (s *session) cmdInfo(args [][]byte) {
 	if want["all"] || want["everything"] {
 		want["default"], extras = true, true
 	}
-	i := &infoWriter{srv: s.srv, st: s.engineStats(), now: time.Now(), mem: readMemory()}
+	counted := want["keyspace"] || want["default"]
+	if counted && s.makeCountable() == again {
+		return again
+	}
+	i := &infoWriter{srv: s.srv, st: s.engineStats(counted), now: time.Now(), mem: readMemory()}
 	s.withLock(func() {
 		i.hits, i.misses = s.eng.Keyspace().Hits, s.eng.Keyspace().Misses
 		t := s.srv.tracker
@@ -106,14 +110,39 @@ func (s *session) cmdInfo(args [][]byte) {
 		sec.write(i)
 	}
 	s.conn.Out().Verbatim("txt", i.b.String())
+	return done
 }
 
-// engineStats asks the engine, within a transaction under its hold of the lock.
-func (s *session) engineStats() engine.Stats {
-	if s.locked {
+// engineStats asks the engine, within a transaction under its hold of the lock. If not counted, keys that were written blind may count
+// twice.
+func (s *session) engineStats(counted bool) engine.Stats {
+	switch {
+	case counted:
+		var st engine.Stats
+		s.withLock(func() { st = s.eng.CountedStats() })
+		return st
+	case s.locked:
 		return s.eng.StatsLocked()
 	}
 	return s.eng.Stats()
+}
+
+// makeCountable has the engine look up what was written blind, if that is much; it answers again where that cannot be waited for.
+func (s *session) makeCountable() outcome {
+	if s.locked {
+		return done
+	}
+	many := false
+	s.withLock(func() { many = s.eng.ManyBlind() })
+	if many && !s.offLoop {
+		return again
+	}
+	if many {
+		if err := s.eng.LookUpBlind(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.srv.log.Error("keys could not be counted exactly", "error", err)
+		}
+	}
+	return done
 }
 
 func infoServer(i *infoWriter) {

@@ -522,11 +522,7 @@ func (s *Server) logStart() {
 		s.log.Warn("directives without meaning here are ignored", "directives", strings.Join(names, " "))
 	}
 	st := s.eng.Stats()
-	keys := 0
-	for _, db := range st.DBs {
-		keys += db.Keys
-	}
-	s.log.Info("data recovered", "dir", s.cfg.Text("dir"), "keys", keys, "log-first", int64(st.First), "log-end", int64(st.End),
+	s.log.Info("data recovered", "dir", s.cfg.Text("dir"), "log-first", int64(st.First), "log-end", int64(st.End),
 		"checkpoint-offset", int64(st.Checkpoint.Offset), "elapsed-ms", time.Since(s.started).Milliseconds())
 	for _, a := range s.network.Addrs() {
 		s.log.Info("ready to accept connections", "network", a.Network(), "addr", a.String())

@@ -34,6 +34,7 @@ var connectionSpecs = []Spec{
 		Group: "server", Since: "1.0.0", Complexity: "O(1)",
 		Summary: "Returns the number of keys.",
 		Tips:    []string{"request_policy:all_shards", "response_policy:agg_sum"},
+		Counts:  true,
 		Handler: cmdDBSize,
 	},
 	{

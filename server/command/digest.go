@@ -13,11 +13,12 @@ func Digest(ks *keyspace.Keyspace) [20]byte {
 	var total digest.Redis
 	for i := range ks.NumDBs() {
 		db := ks.DB(i)
-		if db.Len() == 0 {
-			continue
-		}
-		total.MixDB(uint32(i))
+		mixed := false
 		db.EachValue(func(o *keyspace.Object) {
+			if !mixed {
+				total.MixDB(uint32(i))
+				mixed = true
+			}
 			var d digest.Redis
 			d.Mix([]byte(o.Key()))
 			mixValue(&d, o)

@@ -140,6 +140,13 @@ type Spec struct {
 	Deprecated string   // a version, a space, what to use instead; "" = not deprecated
 	SysCmd     bool     // for the system's use, not for clients
 
+	// Blind tells whether the command, as it is called, replaces all its keys whatever they held, and replies nothing of that; it
+	// answers so only of one that cannot fail, or fails without a change. nil: it never does.
+	Blind func(args [][]byte) bool
+
+	// Counts: the command asks how many keys there are.
+	Counts bool
+
 	// Handler executes the command. nil: the session layer has a handler of this name.
 	Handler func(*Ctx)
 	// Timeout writes the reply of a blocking command whose time is up; nil = a null array.

@@ -193,6 +193,18 @@ func cmdSet(c *Ctx) {
 	}
 }
 
+// blindSet tells whether a SET asks for nothing of what the key held.
+func blindSet(args [][]byte) bool {
+	for _, opt := range args[min(3, len(args)):] {
+		if equalFold(opt, "nx") || equalFold(opt, "xx") || equalFold(opt, "get") || equalFold(opt, "keepttl") {
+			return false
+		}
+	}
+	return true
+}
+
+func always([][]byte) bool { return true }
+
 func cmdSetNX(c *Ctx) {
 	if c.Lookup(c.Args[1]) != nil {
 		c.W.Int(0)

@@ -20,6 +20,7 @@ var stringSpecs = []Spec{
 		Summary: "Sets a key to a string, whatever it held.",
 		Syntax:  "key value [condition:(NX|XX)@2.6.12] [GET@6.2.0] [expiration:(EX seconds:int@2.6.12|PX milliseconds:int@2.6.12|EXAT unix-time-seconds:time@6.2.0|PXAT unix-time-milliseconds:time@6.2.0|KEEPTTL@6.0.0)]",
 		History: []string{"2.6.12 EX, PX, NX and XX.", "6.0.0 KEEPTTL.", "6.2.0 GET, EXAT and PXAT.", "7.0.0 NX goes with GET."},
+		Blind:   blindSet,
 		Handler: cmdSet,
 	},
 	{
@@ -38,6 +39,7 @@ var stringSpecs = []Spec{
 		Group:    "string", Since: "2.0.0", Complexity: "O(1)",
 		Summary: "Sets a key and its time to live in seconds.",
 		Syntax:  "key seconds:int value",
+		Blind:   always,
 		Handler: cmdSetEX,
 	},
 	{
@@ -47,6 +49,7 @@ var stringSpecs = []Spec{
 		Group:    "string", Since: "2.6.0", Complexity: "O(1)",
 		Summary: "Sets a key and its time to live in milliseconds.",
 		Syntax:  "key milliseconds:int value",
+		Blind:   always,
 		Handler: cmdPSetEX,
 	},
 	{
@@ -95,6 +98,7 @@ var stringSpecs = []Spec{
 		Summary: "Sets keys.",
 		Syntax:  "key_value:{key value}...",
 		Tips:    []string{"request_policy:multi_shard", "response_policy:all_succeeded"},
+		Blind:   always,
 		Handler: cmdMSet,
 	},
 	{

@@ -31,6 +31,7 @@ type Client struct {
 	broken  bool // a watched key has changed
 	waiter  *waiter
 	pinned  []pin
+	counts  bool // Warm has looked up what was blind
 }
 
 type pin struct {

@@ -186,9 +186,10 @@ func (e *Engine) Run(cl *Client, spec *command.Spec, args [][]byte, w *reply.Wri
 			return StatusDone
 		}
 	}
-	if e.anyCold() && e.hasCold(cl.DB, spec, args) {
+	if e.anyCold() && !e.replaces(e.ks.DB(cl.DB), spec, args) && e.hasCold(cl.DB, spec, args) || spec.Counts && e.ManyBlind() && !cl.counts {
 		return StatusCold
 	}
+	cl.counts = false
 	if cl.pinned != nil {
 		defer e.unpin(cl)
 	}

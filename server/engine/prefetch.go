@@ -67,6 +67,9 @@ func (c *coldScan) next(size int) (more bool) {
 		if spec == nil || spec.Handler == nil || !spec.ArityOK(len(args)) {
 			continue
 		}
+		if e.blindReplay(spec, args) {
+			continue
+		}
 		db := e.ks.DB(dbIndex)
 		spec.EachKey(args, func(i int) {
 			if db.Residency(args[i]) == keyspace.Cold {

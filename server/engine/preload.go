@@ -58,6 +58,9 @@ func (e *Engine) preload(ctx context.Context) {
 	}
 	e.preloadReads.Store(true)
 	defer e.preloadReads.Store(false)
+	if err := e.LookUpBlind(ctx); err != nil && ctx.Err() == nil {
+		e.logger.Warn("keys that were written blind could not be looked up, the next checkpoint does it", "error", err)
+	}
 	start, total := e.now(), int64(0)
 	for i := range e.opts.Databases {
 		n, err := e.preloadDB(ctx, i)

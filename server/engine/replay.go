@@ -220,6 +220,7 @@ func (r *Replayer) execute(spec *command.Spec, args [][]byte) error {
 	} else {
 		e.ks.NextOff = 0 // all that is replayed is durable
 	}
+	e.replacesNow(c.DB, spec, args)
 	spec.Handler(c)
 	c.Replay = false
 	r.noteEvents()

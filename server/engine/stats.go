@@ -74,6 +74,15 @@ func (e *Engine) StatsLocked() Stats {
 	return s
 }
 
+// CountedStats is Stats with exact numbers of keys, for whoever has the lock. REQUIRES: the lock. Call LookUpBlind before, if that is
+// possible.
+func (e *Engine) CountedStats() Stats {
+	for i := range e.ks.NumDBs() {
+		e.ks.DB(i).ResolveBlind()
+	}
+	return e.StatsLocked()
+}
+
 // statsUnlocked gathers what has locks of its own, all of which come after the executor lock.
 func (e *Engine) statsUnlocked() Stats {
 	s := Stats{ReplID: e.ReplID(), Checkpoint: e.LastCheckpoint(), Log: e.log.Metrics(),

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/keyspace"
@@ -76,6 +77,12 @@ func (e *Engine) WarmMulti(ctx context.Context, cl *Client, queue []Queued) erro
 
 // warmOnce reads what is cold now. warm = nothing was: what was read may have become cold again, where memory is short.
 func (e *Engine) warmOnce(ctx context.Context, cl *Client, queue []Queued) (warm bool, err error) {
+	if slices.ContainsFunc(queue, func(q Queued) bool { return q.Spec.Counts }) && !cl.counts {
+		if err := e.LookUpBlind(ctx); err != nil {
+			return false, err
+		}
+		cl.counts = true
+	}
 	end, err := e.coldTurn(ctx)
 	if err != nil {
 		return false, err

@@ -243,10 +243,10 @@ func (ks *Keyspace) AnyDirty() bool {
 	return false
 }
 
-// HandOver ends the epoch. It returns nil if a checkpoint is running. What it returns belongs to the checkpointer until
+// HandOver ends the epoch. It returns nil if a checkpoint is running, or objects are blind. What it returns belongs to the checkpointer until
 // Settled or GiveBack.
 func (ks *Keyspace) HandOver() *Handover {
-	if ks.handed != nil {
+	if ks.handed != nil || ks.blinds > 0 {
 		return nil
 	}
 	h := &Handover{epoch: ks.epoch, DeadDBs: ks.deadDBs, Objects: ks.dirtyCount, NextPhys: ks.nextPhys}
@@ -269,47 +269,10 @@ func (ks *Keyspace) HandOver() *Handover {
 
 // Sort brings the handed-over objects into row order; once they are, it does nothing. It needs no lock: what it looks at
 // never changes.
-//
-// A counting pass by slot comes first. It reads each object once, where a sort of the whole would wait for memory at each
-// of its comparisons; the few objects of a slot then are in the processor's cache while they are sorted.
 func (d *HandedDB) Sort() {
-	if d.list.n == 0 {
-		return
+	if d.list.n > 0 {
+		d.Objects, d.list = d.list.sorted(), objectList{}
 	}
-	list := d.list
-	d.list = objectList{}
-	const fewObjects = 4 * slotCount
-	if list.n < fewObjects {
-		d.Objects = slices.Concat(list.pieces...)
-		slices.SortFunc(d.Objects, comparePos)
-		return
-	}
-	var ends [slotCount]int32
-	slots := make([]uint16, 0, list.n)
-	for _, piece := range list.pieces {
-		for _, o := range piece {
-			slots = append(slots, o.slot)
-			ends[o.slot]++
-		}
-	}
-	sum := int32(0)
-	for i := range ends {
-		sum, ends[i] = sum+ends[i], sum
-	}
-	sorted := make([]*Object, list.n)
-	for _, piece := range list.pieces {
-		for i, o := range piece {
-			sorted[ends[slots[i]]] = o
-			ends[slots[i]]++
-		}
-		slots = slots[len(piece):]
-	}
-	start := int32(0)
-	for _, end := range ends {
-		slices.SortFunc(sorted[start:end], comparePos)
-		start = end
-	}
-	d.Objects = sorted
 }
 
 // NextOID returns the identity that the next big collection gets; all in the checkpoint's rows are below it once its
@@ -646,6 +609,9 @@ func (db *DB) resize(o *Object, bytes int64) {
 // AfterCommand brings the accounts of the collections that a command touched up to date, and the list of those with fields that
 // expire.
 func (ks *Keyspace) AfterCommand() {
+	if len(ks.placed) > 0 {
+		ks.settlePlaced()
+	}
 	for i, t := range ks.touched {
 		if t.o.typ > TypeString && t.o.flags&flagDetached == 0 {
 			if t.o.typ == TypeHash {

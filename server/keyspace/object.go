@@ -119,6 +119,7 @@ const (
 	flagRaw                           // string was built by APPEND/SETRANGE: OBJECT ENCODING says raw
 	flagDetached                      // no longer in the table
 	flagPlain                         // of flagFrozen: its row is taken, had no expiry and was all of it, so nothing else is kept
+	flagBlind                         // written without a look at what the store has for this key: see blind.go
 )
 
 // ext holds what only some objects have.

@@ -16,10 +16,12 @@ import (
 const blindBatch = 512
 
 // replaces lets the command that is about to run replace its keys without their being read, and reports whether it may. Where keys
-// that expire may be cold, a client's command may not: it deletes those whose time has come, and the log and events tell of it.
+// that expire may be cold, a client's command may not: it deletes those whose time has come, and the log and events tell of it. Nor may it
+// within a memory budget: data 5 times the budget took 650 MiB in the process then, 450 when its keys are read (why was not found; writes
+// were 1.6 times as fast).
 // REQUIRES: the lock; AfterCommand is called once the command has run.
 func (e *Engine) replaces(db *keyspace.DB, spec *command.Spec, args [][]byte) bool {
-	if db.HasColdExpires() || !e.blindReplay(spec, args) {
+	if db.HasColdExpires() || e.limits.MaxMemory.Load() > 0 || !e.blindReplay(spec, args) {
 		return false
 	}
 	placeBlind(db, spec, args)

@@ -194,6 +194,9 @@ type Engine struct {
 	// background ends with the engine; what it starts later runs under it.
 	background context.Context
 	stop       context.CancelFunc
+	// whileOpen ends when Close begins: of work that the last checkpoint should not share processors with.
+	whileOpen  context.Context
+	beginClose context.CancelFunc
 	wg         sync.WaitGroup
 }
 
@@ -250,6 +253,7 @@ func Open(o Options) (*Engine, error) {
 	e.disk.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	e.background, e.stop = ctx, cancel
+	e.whileOpen, e.beginClose = context.WithCancel(ctx)
 	e.check.init(e)
 	if !o.Manual {
 		e.wg.Add(2)
@@ -467,6 +471,7 @@ func (e *Engine) logFailed(err error) {
 // Close writes a last checkpoint and closes. It is idempotent and waits.
 func (e *Engine) Close(ctx context.Context) error {
 	e.closeOnce.Do(func() {
+		e.beginClose()
 		e.streamMu.Lock() // what comes from a primary ends first, and nothing begins
 		defer e.streamMu.Unlock()
 		var err error

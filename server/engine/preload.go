@@ -45,7 +45,7 @@ func (e *Engine) startPreload() {
 		return
 	}
 	e.wg.Add(1)
-	go e.preload(e.background)
+	go e.preload(e.whileOpen)
 }
 
 // preload brings cold keys into memory. It ends when it is done, or with ctx.

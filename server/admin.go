@@ -299,7 +299,10 @@ func (s *session) cmdMemoryPurge(_ [][]byte) {
 	s.conn.Out().OK()
 }
 
-func (s *session) cmdMemoryStats(_ [][]byte) {
+func (s *session) cmdMemoryStats(_ *command.Spec, _ [][]byte) outcome {
+	if s.makeCountable() == again {
+		return again
+	}
 	w := s.conn.Out()
 	st := s.engineStats(true)
 	m := readMemory()
@@ -330,6 +333,7 @@ func (s *session) cmdMemoryStats(_ [][]byte) {
 	w.Double(percentOf(st.UsedBytes, m.heap))
 	w.BulkString("fragmentation")
 	w.Double(ratio(m.rss, m.heap))
+	return done
 }
 
 func percentOf(part, whole int64) float64 { return 100 * ratio(part, whole) }

@@ -101,7 +101,7 @@ func sessionHandlers() map[string]sessionHandler {
 		"memory|doctor":       plain(unlocked, (*session).cmdMemoryDoctor).within(always),
 		"memory|malloc-stats": plain(waits, (*session).cmdMemoryMallocStats).within(always),
 		"memory|purge":        plain(waits, (*session).cmdMemoryPurge).within(always),
-		"memory|stats":        plain(unlocked, (*session).cmdMemoryStats).within(always),
+		"memory|stats":        sessionHandler{run: (*session).cmdMemoryStats, mode: unlocked}.within(always),
 	}
 	for _, container := range []string{"client", "acl", "command", "config", "slowlog", "latency", "memory", "pubsub"} {
 		h[container+"|help"] = plain(anywhere, (*session).cmdHelp)

@@ -117,10 +117,10 @@ func (s *session) cmdInfo(_ *command.Spec, args [][]byte) outcome {
 // twice.
 func (s *session) engineStats(counted bool) engine.Stats {
 	switch {
+	case counted && s.locked:
+		return s.eng.CountedStatsLocked()
 	case counted:
-		var st engine.Stats
-		s.withLock(func() { st = s.eng.CountedStats() })
-		return st
+		return s.eng.CountedStats()
 	case s.locked:
 		return s.eng.StatsLocked()
 	}

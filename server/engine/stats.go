@@ -74,13 +74,27 @@ func (e *Engine) StatsLocked() Stats {
 	return s
 }
 
-// CountedStats is Stats with exact numbers of keys, for whoever has the lock. REQUIRES: the lock. Call LookUpBlind before, if that is
-// possible.
+// CountedStats is Stats with exact numbers of keys. Who has called LookUpBlind before holds the lock for less.
 func (e *Engine) CountedStats() Stats {
+	s := e.statsUnlocked()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.countKeys()
+	e.statsLocked(&s)
+	return s
+}
+
+// CountedStatsLocked is CountedStats for whoever has the lock. REQUIRES: the lock.
+func (e *Engine) CountedStatsLocked() Stats {
+	e.countKeys()
+	return e.StatsLocked()
+}
+
+// countKeys makes the numbers of keys exact. REQUIRES: the lock.
+func (e *Engine) countKeys() {
 	for i := range e.ks.NumDBs() {
 		e.ks.DB(i).ResolveBlind()
 	}
-	return e.StatsLocked()
 }
 
 // statsUnlocked gathers what has locks of its own, all of which come after the executor lock.

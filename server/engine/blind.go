@@ -2,9 +2,11 @@ package engine
 
 import (
 	"context"
+	"errors"
 
 	"github.com/holdfast-db/holdfast/server/command"
 	"github.com/holdfast-db/holdfast/server/keyspace"
+	"github.com/holdfast-db/holdfast/snapshot"
 )
 
 // Blind writes: a command that replaces keys whatever they held (command.Spec.Blind) does not wait until cold ones are read. What the
@@ -38,7 +40,7 @@ func placeBlind(db *keyspace.DB, spec *command.Spec, args [][]byte) {
 
 // replacesNow is replaces of a command of the log or a primary's stream: those say themselves what expires. REQUIRES: as replaces.
 func (e *Engine) replacesNow(db *keyspace.DB, spec *command.Spec, args [][]byte) {
-	if spec.Blind != nil && db.Cold() > 0 && e.blindReplay(spec, args) {
+	if db.Cold() > 0 && e.blindReplay(spec, args) {
 		placeBlind(db, spec, args)
 	}
 }
@@ -108,7 +110,12 @@ func (e *Engine) seeAll(ctx context.Context, locked func(fn func()), fn func()) 
 			return nil
 		}
 		if err := e.LookUpBlind(ctx); err != nil {
-			locked(func() { e.ks.NoBlind = false })
+			locked(func() {
+				e.ks.NoBlind = false
+				if errors.As(err, new(*snapshot.CorruptionError)) || keyspace.Malformed(err) {
+					e.readFailed(err) // there will be no checkpoint: writers would wait for room for ever
+				}
+			})
 			return err
 		}
 	}

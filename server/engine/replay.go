@@ -71,7 +71,7 @@ func (e *Engine) newKeyspace() {
 }
 
 // readFailed notes that the store could not be read inside the lock: the command saw a key as absent that is not, so
-// nothing may be acknowledged from here on.
+// nothing may be acknowledged from here on; or that it is damaged where a checkpoint must know what it has. REQUIRES: the lock.
 func (e *Engine) readFailed(err error) {
 	msg := "MISCONF Errors reading from the snapshot store: " + err.Error()
 	e.logger.Error("reading the snapshot store failed, writes are refused until a restart", "error", err)

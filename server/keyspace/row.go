@@ -31,6 +31,9 @@ const (
 // errRow marks a row that cannot be decoded; the store's checksums make it a bug or a newer format.
 var errRow = errors.New("keyspace: malformed row")
 
+// Malformed tells whether an error says that a row cannot be decoded.
+func Malformed(err error) bool { return errors.Is(err, errRow) }
+
 // appendRow appends o's main row. REQUIRES: o is live; if it is big, it has its oid.
 func appendRow(dst []byte, o *Object) []byte {
 	dst = appendRowHead(dst, o)

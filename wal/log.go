@@ -325,6 +325,20 @@ func seekChunk(it *pebble.Iterator, o Offset) (start Offset, c chunkInfo, err er
 	return start, c, err
 }
 
+// seekStart is seekChunk for who expects a chunk to begin at o, as one that reads on does. Forward, Pebble lends what an iterator
+// stands on; backward, it copies every chunk that is looked at.
+func seekStart(it *pebble.Iterator, o Offset) (start Offset, c chunkInfo, err error) {
+	if it.SeekGE(chunkKey(nil, o)) {
+		if start, ok := parseChunkKey(it.Key()); ok && start == o {
+			return chunkAt(it)
+		}
+	}
+	if err := it.Error(); err != nil {
+		return 0, c, readError(o, err)
+	}
+	return seekChunk(it, o)
+}
+
 var errNoChunk = errors.New("no chunk holds this offset")
 
 // Append copies whole records into the log and returns the offset behind them. db is the database selected in the stream

@@ -123,7 +123,7 @@ func (r *Reader) fromDisk() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	start, c, err := seekChunk(it, r.pos)
+	start, c, err := seekStart(it, r.pos)
 	if err != nil {
 		return err
 	}
